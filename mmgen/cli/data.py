@@ -1,0 +1,32 @@
+"""`python -m mmgen data`: make the data sets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser("data", help="make a data set", description="Fetch, render and describe a data set.")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    emoji = kinds.add_parser("emoji", help="every emoji in four styles, with captions and splits (needs npm)")
+    emoji.add_argument("--size", type=int, default=256, help="side of the rendered pictures in pixels (default 256)")
+    drawings = kinds.add_parser("drawings", help="photographs and drawings of many kinds (needs a Debian system)")
+    for kind, default in ((emoji, "data/emoji"), (drawings, "data/drawings")):
+        kind.add_argument("--output", type=Path, default=Path(default), help=f"folder to write (default {default})")
+        kind.add_argument("--seed", type=int, default=0, help="seed of captions and split (default 0)")
+        kind.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.kind == "emoji":
+        from mmgen.data.emoji import build_emoji
+
+        counts = build_emoji(arguments.output, size=arguments.size, seed=arguments.seed)
+    else:
+        from mmgen.data.debian import build_drawings
+
+        counts = build_drawings(arguments.output, seed=arguments.seed)
+    for style, count in counts.most_common():
+        print(f"{count:6d}  {style}")
+    print(f"{counts.total():6d}  pictures in {arguments.output}")

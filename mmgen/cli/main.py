@@ -1,0 +1,38 @@
+"""The command line: one sub-command a module, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmgen.cli import data, encoders, generate, sheet, train
+from mmgen.errors import UserError
+
+COMMANDS = (generate, data, encoders, train, sheet)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole parser; each module of `COMMANDS` adds its own sub-command and sets `run`."""
+    parser = argparse.ArgumentParser(prog="python -m mmgen", description="A small, fast, steerable picture generator.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0, or 1 after a `UserError`, which is printed as one line.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"mmgen: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mmgen: stopped.", file=sys.stderr)
+        return 130
+    return 0

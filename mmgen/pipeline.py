@@ -1,0 +1,250 @@
+"""The pipeline: a prompt and references become pictures, in one forward pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+
+from mmgen.errors import UserError
+from mmgen.images import composite, open_image, to_pil, to_tensor
+from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.encoders import REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
+from mmgen.models.fusion import Fused, Fusion
+from mmgen.models.generator import Generator
+
+MAX_PROMPT_TOKENS = 64
+MAX_REFERENCES = 4
+MAX_SEED = 2**32 - 1
+
+
+@dataclass
+class GANPipelineOutput(BaseOutput):
+    """What a call returns.
+
+    Attributes:
+        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; the pictures of the first prompt
+            first.
+        seeds: the seed of each picture.
+        notes: sentences for the person, such as that a prompt was cut.
+    """
+
+    images: list[Image.Image] | torch.Tensor
+    seeds: list[int]
+    notes: list[str] = field(default_factory=list)
+
+
+class MultimodalGANPipeline(DiffusionPipeline):
+    """Words and reference pictures -> RGBA pictures.
+
+    >>> pipe = MultimodalGANPipeline.from_pretrained("checkpoints/mmgen-emoji")
+    >>> pipe("a red apple", seed=1).images[0].save("apple.png")
+
+    Args:
+        styles: names of drawing styles that the model knows as words, for the page's style picker.
+    """
+
+    def __init__(
+        self,
+        text_encoder,
+        tokenizer,
+        image_encoder,
+        image_processor,
+        fusion: Fusion,
+        generator: Generator,
+        autoencoder: ImageAutoencoder,
+        styles: Sequence[str] = (),
+    ):
+        super().__init__()
+        self.register_modules(
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_encoder=image_encoder,
+            image_processor=image_processor,
+            fusion=fusion,
+            generator=generator,
+            autoencoder=autoencoder,
+        )
+        self.register_to_config(styles=list(styles))
+        for part in (text_encoder, image_encoder):
+            part.float()  # Stored in half precision to be small, used in full.
+        for part in (text_encoder, image_encoder, fusion, generator, autoencoder):
+            part.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> MultimodalGANPipeline:
+        """Load a checkpoint folder.
+
+        Raises:
+            UserError: the folder is missing, is no checkpoint, or is one of another kind of model.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        index = folder / "model_index.json"
+        if not folder.is_dir():
+            raise UserError(f"There is no checkpoint at {folder}. Give a folder that holds model_index.json.")
+        if not index.is_file():
+            raise UserError(f"{folder} holds no model_index.json, so it is no checkpoint. Give a folder made by mmgen.")
+        try:
+            kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{index} is damaged. Fetch or train the checkpoint again.") from error
+        if kind != cls.__name__:
+            raise UserError(f"{folder} is a {kind}, not a model of mmgen. Give a folder made by mmgen.")
+        try:
+            return super().from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **kwargs
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"{folder} is not whole ({first}). Fetch or train the checkpoint again.") from error
+
+    @property
+    def image_size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.generator.config.latent_size * self.autoencoder.stride
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] = "",
+        references: Sequence[Image.Image] = (),
+        reference_weights: Sequence[float] | None = None,
+        text_weight: float = 1.0,
+        seed: int = 0,
+        truncation: float = 1.0,
+        num_images: int = 1,
+        output_type: str = "pil",
+    ) -> GANPipelineOutput:
+        """Draw.
+
+        Args:
+            prompt: one prompt or several; an empty one leaves the words out.
+            references: 0 to 4 pictures, shared by all prompts.
+            reference_weights: one for each reference, 0 to 2; 1 by default.
+            text_weight: 0 to 2.
+            seed: 0 to 2**32 - 1. Picture i of each prompt is drawn from seed + i (modulo 2**32), so each can be drawn
+                again alone, whatever else was in the batch.
+            truncation: 0 (the mean style) to 1 (all variety).
+            num_images: pictures of each prompt.
+            output_type: `pil` or `pt`.
+
+        Raises:
+            UserError: a number is out of its range, or there are more than 4 references.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        reference_weights = [1.0] * len(references) if reference_weights is None else list(reference_weights)
+        self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
+        notes: list[str] = []
+        pictures = self.encode_references(references)
+        seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
+        drawn = []
+        for words in prompts:
+            fused = self.fuse(words, pictures, reference_weights, text_weight, notes)
+            drawn += [self.draw(fused, one, truncation) for one in seeds]
+        pixels = torch.cat(drawn)
+        images = to_pil(pixels) if output_type == "pil" else pixels
+        return GANPipelineOutput(images=images, seeds=seeds * len(prompts), notes=list(dict.fromkeys(notes)))
+
+    def encode_references(self, references: Sequence[Image.Image]) -> torch.Tensor:
+        """Pictures -> reference tokens [R, grid, channels]; transparent parts are seen as white."""
+        config = self.fusion.config
+        if not references:
+            shape = (0, config.reference_grid, config.reference_channels)
+            return torch.zeros(shape, device=self.device)
+        pixels = torch.stack([to_tensor(open_image(picture), REFERENCE_SIZE) for picture in references])
+        processor = self.image_processor
+        cnn = PyramidCNN(self.image_encoder, processor.image_mean, processor.image_std).to(self.device)
+        return torch.cat([reference_tokens(cnn(composite(one[None].to(self.device)))) for one in pixels])
+
+    def fuse(
+        self,
+        prompt: str,
+        pictures: torch.Tensor,
+        reference_weights: Sequence[float],
+        text_weight: float = 1.0,
+        notes: list[str] | None = None,
+        return_attention: bool = False,
+    ) -> Fused:
+        """One prompt and reference tokens [R, grid, channels] -> condition of batch size 1."""
+        notes = [] if notes is None else notes
+        words = " ".join(prompt.split())
+        pieces = self.tokenizer(words or "", truncation=True, max_length=MAX_PROMPT_TOKENS, return_tensors="pt")
+        if words and len(words) > 2 * MAX_PROMPT_TOKENS:
+            whole = len(self.tokenizer(words[:20_000], verbose=False)["input_ids"])
+            if whole > MAX_PROMPT_TOKENS:
+                notes.append(f"The prompt is long: only its first {MAX_PROMPT_TOKENS - 2} word pieces were read.")
+        unknown = self.tokenizer.unk_token_id
+        inner = pieces["input_ids"][0, 1:-1]
+        if len(inner) and bool((inner == unknown).all()):
+            notes.append("None of these characters is known to the text encoder; write the prompt in English words.")
+        active = float(text_weight) if words else 0.0
+        if active == 0 and not any(weight > 0 for weight in reference_weights):
+            notes.append("There is no prompt and no reference: the picture is drawn from noise alone.")
+        text = text_tokens(
+            self.text_encoder, pieces["input_ids"].to(self.device), pieces["attention_mask"].to(self.device)
+        )
+        with self._autocast():
+            return self.fusion(
+                text=text,
+                text_mask=pieces["attention_mask"].to(self.device),
+                text_weight=torch.tensor([active], device=self.device),
+                references=pictures[None],
+                reference_weights=torch.tensor([list(reference_weights)], dtype=torch.float, device=self.device),
+                return_attention=return_attention,
+            )
+
+    def draw(self, fused: Fused, seed: int, truncation: float = 1.0) -> torch.Tensor:
+        """One picture [1, 4, H, W] in [-1, 1], premultiplied, from a condition of batch size 1.
+
+        Pictures are drawn one by one: a matrix product rounds differently in batches of another size, and the same seed is
+        to give the same picture to the bit.
+        """
+        z = noise(seed, self.generator.config.noise_channels).to(self.device)
+        with self._autocast():
+            latents = self.generator(z, fused, truncation)
+            return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
+
+    def _autocast(self):
+        """bfloat16 where the machine multiplies faster in it."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        if self.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16"):
+            return torch.autocast("cpu", torch.bfloat16)
+        return nullcontext()
+
+    @staticmethod
+    def _check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type) -> None:
+        if not prompts or not all(isinstance(words, str) for words in prompts):
+            raise UserError("The prompt must be a text, or a list of texts with at least one in it.")
+        if len(references) > MAX_REFERENCES:
+            raise UserError(f"There are {len(references)} references; use at most {MAX_REFERENCES}.")
+        if len(reference_weights) != len(references):
+            raise UserError(
+                f"There are {len(reference_weights)} reference weights for {len(references)} references; give one for each."
+            )
+        for name, value, low, high in (
+            ("The text weight", text_weight, 0, 2),
+            *(("A reference weight", weight, 0, 2) for weight in reference_weights),
+            ("The truncation", truncation, 0, 1),
+            ("The number of images", num_images, 1, 64),
+            ("The seed", seed, 0, MAX_SEED),
+        ):
+            if not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value <= high:
+                raise UserError(f"{name} is {value}; give a number from {low} to {high}.")
+        if int(seed) != seed or int(num_images) != num_images:
+            raise UserError("The seed and the number of images must be whole numbers.")
+        if output_type not in ("pil", "pt"):
+            raise UserError(f"The output type is {output_type!r}; give pil or pt.")
+
+
+def noise(seed: int, channels: int) -> torch.Tensor:
+    """Standard normal noise [1, channels] of a seed, the same on every device."""
+    return torch.randn(1, channels, generator=torch.Generator("cpu").manual_seed(int(seed)))

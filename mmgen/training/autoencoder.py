@@ -1,0 +1,133 @@
+"""Train the image autoencoder on crops: L1 in premultiplied RGBA and in the frozen CNN's features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mmgen.evaluation.sheets import grid
+from mmgen.images import composite, from_uint8, to_pil
+from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.encoders import PyramidCNN
+from mmgen.training.ema import Ema
+from mmgen.training.run import Run, RunConfig
+
+
+def train_autoencoder(
+    run_config: RunConfig,
+    pictures: list[np.ndarray],
+    cnn: PyramidCNN,
+    model: ImageAutoencoder,
+    learning_rate: float = 1e-3,
+    crop: int = 128,
+    noise: float = 0.2,
+    feature_weight: float = 0.1,
+) -> ImageAutoencoder:
+    """Train and return the averaged autoencoder, normalised, and save it to `output/autoencoder`.
+
+    Args:
+        pictures: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all pictures.
+        crop: side of the training crops.
+        noise: strongest Gaussian noise on the latents, in units of the unnormalised latent.
+        feature_weight: weight of the feature loss beside L1.
+    """
+    run = Run(run_config)
+    model.to(run.device, memory_format=torch.channels_last)
+    cnn.to(run.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    trained, optimizer = run.accelerator.prepare(model, optimizer)
+    ema = Ema(model)
+    run.accelerator.register_for_checkpointing(ema)
+    run.resume()
+    fixed = _fixed_pictures(pictures).to(run.device)
+    for step in run.steps():
+        pixels = augment(random_crops(pictures, run_config.batch_size, crop).to(run.device))
+        with run.accelerator.autocast():
+            restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=noise).float()
+        pixel_loss = F.l1_loss(restored, pixels)
+        half = slice(0, max(1, len(pixels) // 2))  # The frozen CNN costs more than the autoencoder itself.
+        ground = torch.rand(len(pixels[half]), 3, 1, 1, device=run.device) * 2 - 1
+        feature_loss = feature_distance(cnn, composite(restored[half], ground), composite(pixels[half], ground))
+        run.accelerator.backward(pixel_loss + feature_weight * feature_loss)
+        run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = run.learning_rate(learning_rate)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(model, len(pixels) * run.accelerator.num_processes)
+        run.log({"l1": pixel_loss, "features": feature_loss, "psnr": psnr(restored.detach(), pixels)})
+        if run.due(run_config.sample_every):
+            with torch.no_grad():
+                restored = ema.model(fixed)
+            run.sample(grid([*to_pil(fixed), *to_pil(restored)], columns=len(fixed)))
+    result = ema.model
+    result.set_normalisation(_some_latents(result, pictures, run.device))
+    if run.is_main:
+        result.save_pretrained(Path(run_config.output) / "autoencoder")
+    return result
+
+
+def feature_distance(cnn: PyramidCNN, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Mean relative L1 between features at strides 4, 8 and 16 of RGB pictures [N, 3, H, W] in [-1, 1]."""
+    with torch.no_grad():
+        wanted = cnn(theirs)[:3]
+    got = cnn(ours)[:3]
+    return sum(F.l1_loss(g, w) / w.abs().mean().clamp_min(1e-6) for g, w in zip(got, wanted, strict=True)) / 3
+
+
+def psnr(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], the mean over the batch."""
+    error = F.mse_loss(ours.clamp(-1, 1), theirs, reduction="none").flatten(1).mean(1)
+    return (10 * torch.log10(4.0 / error.clamp_min(1e-10))).mean()
+
+
+def random_crops(pictures: list[np.ndarray], count: int, crop: int) -> torch.Tensor:
+    """Random crops [count, 4, crop, crop] in [-1, 1]; a third of them are whole pictures scaled down."""
+    sizes = torch.tensor([len(array) for array in pictures], dtype=torch.float)
+    crops = []
+    for source in torch.multinomial(sizes, count, replacement=True).tolist():
+        array = pictures[source]
+        index, shape = int(torch.randint(len(array), ())), array.shape[-1]
+        if torch.rand(()) < 1 / 3 and shape > crop:
+            whole = from_uint8(torch.from_numpy(array[index].copy()))
+            crops.append(F.interpolate(whole[None], size=crop, mode="area")[0])
+        else:
+            top, left = (int(torch.randint(shape - crop + 1, ())) for _ in range(2))
+            crops.append(from_uint8(torch.from_numpy(array[index, :, top : top + crop, left : left + crop].copy())))
+    return torch.stack(crops)
+
+
+def augment(pixels: torch.Tensor) -> torch.Tensor:
+    """Show the autoencoder colours and grounds that the data lacks: mirrored, recoloured, laid on a ground.
+
+    A flip for half of the pictures, a permutation of the colour channels for a third, and for a third an opaque ground of
+    one colour.
+    """
+    count, device = len(pixels), pixels.device
+    flip = torch.rand(count, device=device) < 0.5
+    pixels = torch.where(flip.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+    order = torch.arange(4, device=device).repeat(count, 1)
+    for row in torch.nonzero(torch.rand(count) < 1 / 3).flatten().tolist():
+        order[row, :3] = torch.randperm(3, device=device)
+    pixels = torch.gather(pixels, 1, order.view(count, 4, 1, 1).expand_as(pixels))
+    ground = torch.rand(count, 3, 1, 1, device=device) * 2 - 1
+    opaque = torch.cat([composite(pixels, ground), torch.ones_like(pixels[:, 3:])], dim=1)
+    return torch.where((torch.rand(count, device=device) < 1 / 3).view(-1, 1, 1, 1), opaque, pixels)
+
+
+def _fixed_pictures(pictures: list[np.ndarray], count: int = 8) -> torch.Tensor:
+    share = max(1, count // len(pictures))
+    chosen = [array[i] for array in pictures for i in np.linspace(0, len(array) - 1, share).astype(int)]
+    return from_uint8(torch.from_numpy(np.stack(chosen)))
+
+
+@torch.no_grad()
+def _some_latents(model: ImageAutoencoder, pictures: list[np.ndarray], device: torch.device) -> torch.Tensor:
+    """Raw latents of up to 512 evenly spread pictures of the first array, the data that the generator will learn."""
+    array = pictures[0]
+    chosen = np.unique(np.linspace(0, len(array) - 1, 512).astype(int))
+    batches = np.array_split(chosen, max(1, len(chosen) // 16))
+    return torch.cat([model.raw_encode(from_uint8(torch.from_numpy(array[b])).to(device)).cpu() for b in batches])

@@ -1,0 +1,69 @@
+"""The whole loss of the GAN.
+
+Scores have shape [N, scales]: sample i is judged with its own condition, in `real` on a real picture, in `fake` on a
+generated one and in `mismatched` on a real picture with the condition of something else.
+
+    bce           the classical value function (Goodfellow et al. 2014), non-saturating for the generator
+    hinge         Lim and Ye 2017, as in projected GAN
+    relativistic  Jolicoeur-Martineau 2018, pairing real and generated of one condition as in R3GAN (2024)
+
+A real picture with the wrong condition counts as a fake at half weight (DF-GAN, GALIP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+LOSSES = ("bce", "hinge", "relativistic")
+
+
+def discriminator_loss(
+    kind: str, real: torch.Tensor, fake: torch.Tensor, mismatched: torch.Tensor, has_mismatch: torch.Tensor
+) -> torch.Tensor:
+    """What the discriminator minimises; scalar.
+
+    Args:
+        has_mismatch: [N] bool; samples without any condition, or alone of their kind in the batch, have no wrong one.
+    """
+    if kind == "bce":
+        wrong = F.softplus(mismatched)
+        loss = F.softplus(-real).mean() + 0.5 * F.softplus(fake).mean()
+    elif kind == "hinge":
+        wrong = F.relu(1 + mismatched)
+        loss = F.relu(1 - real).mean() + 0.5 * F.relu(1 + fake).mean()
+    elif kind == "relativistic":
+        wrong = F.softplus(mismatched - real)
+        loss = F.softplus(fake - real).mean()
+    else:
+        raise ValueError(f"unknown loss {kind!r}; choose one of {', '.join(LOSSES)}")
+    return loss + 0.5 * (wrong.mean(1) * has_mismatch).sum() / has_mismatch.sum().clamp_min(1)
+    raise ValueError(f"unknown loss {kind!r}; choose one of {', '.join(LOSSES)}")
+
+
+def generator_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    """What the generator minimises against the discriminator; scalar. `real` is used by the relativistic loss alone."""
+    if kind == "bce":
+        return F.softplus(-fake).mean()
+    if kind == "hinge":
+        return -fake.mean()
+    if kind == "relativistic":
+        return F.softplus(real - fake).mean()
+    raise ValueError(f"unknown loss {kind!r}; choose one of {', '.join(LOSSES)}")
+
+
+def approximate_penalty(score: Callable[[torch.Tensor], torch.Tensor], pictures: torch.Tensor, sigma: float = 0.01):
+    """Zero-centred gradient penalty without a double backward, ((D(x) - D(x + sigma * n)) / sigma)^2 (GAT, 2026).
+
+    Over frozen features the exact penalty explodes; this one stays finite.
+    """
+    moved = pictures + sigma * torch.randn_like(pictures)
+    return ((score(pictures) - score(moved)) / sigma).square().mean()
+
+
+def paired_loss(latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """L1 between generated and real latents [N, C, h, w], each sample with its weight [N]; scalar."""
+    distance = (latents - targets).abs().mean((1, 2, 3))
+    return (distance * weights).sum() / weights.sum().clamp_min(1.0)

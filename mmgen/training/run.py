@@ -1,0 +1,232 @@
+"""One training run in one folder: steps, seeds, log, samples, saved state and exact resume, on accelerate.
+
+    output/
+      config.json         what was asked for
+      log.csv             one line each `log_every` steps
+      logs/               TensorBoard (or the tracker named)
+      samples/            sheets at fixed seeds
+      state-00001000/     everything to go on from step 1000 (the newest two are kept)
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from tqdm import tqdm
+
+from mmgen.errors import UserError
+
+
+@dataclass
+class RunConfig:
+    """What every training command shares.
+
+    Attributes:
+        steps: the step to stop at, counted from the start of the run.
+        cooldown: over how many last steps the learning rate falls to zero.
+        save_minutes: minutes between saved states.
+        sample_every: steps between sample sheets; 0 for none.
+        log_with: `tensorboard`, `wandb`, `trackio` or `none`.
+        precision: `bf16`, `no`, or `auto` for bf16 where the machine computes in it.
+    """
+
+    output: str
+    steps: int
+    batch_size: int
+    seed: int = 0
+    cooldown: int = 0
+    save_minutes: float = 5.0
+    sample_every: int = 500
+    log_every: int = 20
+    log_with: str = "tensorboard"
+    precision: str = "auto"
+    resume: bool = False
+
+
+def has_fast_bf16() -> bool:
+    """Whether this machine multiplies matrices in bfloat16 faster than in float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+class Run:
+    """A run that can be stopped at any moment and goes on as if it had not been.
+
+    All randomness of step n comes from (seed, n, rank): nothing but the step number has to be remembered.
+
+    Raises:
+        UserError: the folder holds another run and `resume` was not asked for, or the tracker is not installed.
+    """
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.output = Path(config.output)
+        self.step = 0
+        self._stop = False
+        self._postfix: dict[str, str] = {}
+        states = self._states()
+        if states and not config.resume:
+            raise UserError(f"{self.output} already holds a run. Add --resume to go on with it, or choose another --output.")
+        if config.resume and not states:
+            raise UserError(f"There is nothing to resume in {self.output}. Leave --resume away to start anew.")
+        (self.output / "samples").mkdir(parents=True, exist_ok=True)
+        precision = config.precision
+        if precision == "auto":
+            precision = "bf16" if has_fast_bf16() else "no"
+        try:
+            self.accelerator = Accelerator(
+                cpu=not torch.cuda.is_available(),
+                mixed_precision=precision,
+                log_with=None if config.log_with == "none" else config.log_with,
+                project_dir=self.output / "logs",
+            )
+            self.accelerator.init_trackers(self.output.name)
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"The tracker {config.log_with} cannot be used here ({error}). Install it, or choose --log-with none."
+            ) from error
+        if self.is_main:
+            (self.output / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    @property
+    def images(self) -> int:
+        """Images seen by all ranks."""
+        return self.step * self.config.batch_size * self.accelerator.num_processes
+
+    def resume(self) -> None:
+        """Load the newest state, if `resume` was asked for; call after everything is prepared and registered."""
+        if self.config.resume:
+            newest = self._states()[-1]
+            self.accelerator.load_state(str(newest))
+            self.step = int(newest.name.rpartition("-")[2])
+
+    def learning_rate(self, base: float, warmup: int = 100) -> float:
+        """Learning rate at this step: linear warm-up, constant, linear fall over the `cooldown`."""
+        rate = base * min(1.0, (self.step + 1) / warmup)
+        if self.config.cooldown:
+            rate *= min(1.0, (self.config.steps - self.step) / self.config.cooldown)
+        return rate
+
+    def steps(self) -> Iterator[int]:
+        """Yield step numbers; saves between them, and at the end or when the process is told to stop."""
+        previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc=self.output.name, unit="step", disable=not self.is_main,
+            mininterval=1.0 if sys.stderr.isatty() else 30.0,
+        )
+        saved, started, first = time.monotonic(), time.monotonic(), self.step
+        try:
+            while self.step < self.config.steps and not self._stop:
+                self._seed()
+                yield self.step
+                self.step += 1
+                seconds = time.monotonic() - started
+                per_second = (self.step - first) * self.config.batch_size * self.accelerator.num_processes / seconds
+                self._postfix["images/s"] = f"{per_second:.1f}"
+                bar.set_postfix(self._postfix, refresh=False)
+                bar.update()
+                if time.monotonic() - saved > self.config.save_minutes * 60:
+                    self.save()
+                    saved = time.monotonic()
+            self.save()
+        finally:
+            bar.close()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        self.accelerator.end_training()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was told to stop before its last step."""
+        return self._stop
+
+    def log(self, values: dict[str, torch.Tensor | float]) -> None:
+        """Write the values of this step to the log, the tracker and the bar, each `log_every` steps."""
+        if self.step % self.config.log_every or not self.is_main:
+            return
+        numbers = {name: float(value) for name, value in values.items()}
+        self._postfix.update({name: f"{value:.3f}" for name, value in numbers.items()})
+        self.accelerator.log(numbers, step=self.step)
+        row = {"step": self.step, "images": self.images, "time": round(time.time(), 1), **numbers}
+        file = self.output / "log.csv"
+        new = not file.exists()
+        with open(file, "a", newline="") as handle:
+            writer = csv.DictWriter(handle, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({name: f"{v:.6g}" if name in numbers else v for name, v in row.items()})
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens each `every` steps is due after this step."""
+        return bool(every) and ((self.step + 1) % every == 0 or self.step + 1 == self.config.steps)
+
+    def sample(self, sheet: Image.Image) -> None:
+        """Keep a sample sheet of this step."""
+        if self.is_main:
+            sheet.save(self.output / "samples" / f"{self.step + 1:08d}.png")
+
+    def save(self) -> None:
+        """Save the state beside the older one, and put it in place only when it is whole."""
+        final = self.output / f"state-{self.step:08d}"
+        part = self.output / "state.part"
+        if not final.exists():
+            if self.is_main:
+                shutil.rmtree(part, ignore_errors=True)
+            self.accelerator.wait_for_everyone()
+            self.accelerator.save_state(str(part))
+            self.accelerator.wait_for_everyone()
+            if self.is_main:
+                part.rename(final)
+        if self.is_main:
+            for old in self._states()[:-2]:
+                shutil.rmtree(old)
+
+    def _states(self) -> list[Path]:
+        return sorted(path for path in self.output.glob("state-*") if path.is_dir())
+
+    def _ask_to_stop(self, number: int, frame: object) -> None:
+        if self._stop:
+            raise KeyboardInterrupt
+        self._stop = True
+
+    def _seed(self) -> None:
+        ranks = self.accelerator.num_processes
+        seed = (self.config.seed * 1_000_003 + self.step * ranks + self.accelerator.process_index) % 2**32
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+
+def allocator_environment() -> dict[str, str]:
+    """glibc settings with which training on a CPU is several times faster: freed blocks are kept, not given back."""
+    return {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "536870912"}
+
+
+def restart_with_allocator() -> None:
+    """Start this process again with `allocator_environment`, once, on Linux without a GPU."""
+    wanted = allocator_environment()
+    if sys.platform == "linux" and not torch.cuda.is_available() and not wanted.keys() & os.environ.keys():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
