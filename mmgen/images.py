@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from mmgen.errors import UserError
 
@@ -97,7 +97,8 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
     if (new_h, new_w) != (height, width):
         channels = [
-            np.asarray(Image.fromarray(array[..., c]).resize((new_w, new_h), Image.Resampling.BICUBIC)) for c in range(4)
+            np.asarray(Image.fromarray(array[..., c]).resize((new_w, new_h), Image.Resampling.BICUBIC))
+            for c in range(4)
         ]
         array = np.stack(channels, axis=-1)
     array = array.clip(0.0, 1.0)
@@ -142,3 +143,18 @@ def composite(pixels: torch.Tensor, ground: float | torch.Tensor = 1.0) -> torch
     """
     colour, alpha = pixels[:, :3], (pixels[:, 3:] + 1.0) / 2.0
     return colour + (ground + 1.0) * (1.0 - alpha)
+
+
+def save_png(image: Image.Image, path: Path, text: dict[str, object]) -> None:
+    """Write a PNG with what it was made from in its text chunks; equal pictures and texts give equal bytes.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    info = PngImagePlugin.PngInfo()
+    for key, value in text.items():
+        info.add_itxt(key, str(value))
+    try:
+        image.save(path, format="PNG", pnginfo=info)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}). Choose another name or folder.") from error

@@ -17,11 +17,10 @@ from PIL import Image
 from mmgen.errors import UserError
 from mmgen.images import composite, open_image, to_pil, to_tensor
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.encoders import REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator
 
-MAX_PROMPT_TOKENS = 64
 MAX_REFERENCES = 4
 MAX_SEED = 2**32 - 1
 
@@ -61,7 +60,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         fusion: Fusion,
         generator: Generator,
         autoencoder: ImageAutoencoder,
-        styles: Sequence[str] = (),
+        styles: list = (),
     ):
         super().__init__()
         self.register_modules(
@@ -74,10 +73,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
             autoencoder=autoencoder,
         )
         self.register_to_config(styles=list(styles))
-        for part in (text_encoder, image_encoder):
-            part.float()  # Stored in half precision to be small, used in full.
         for part in (text_encoder, image_encoder, fusion, generator, autoencoder):
-            part.eval().requires_grad_(False)
+            part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> MultimodalGANPipeline:
@@ -139,7 +136,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Raises:
             UserError: a number is out of its range, or there are more than 4 references.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
         reference_weights = [1.0] * len(references) if reference_weights is None else list(reference_weights)
         self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
         notes: list[str] = []

@@ -40,7 +40,10 @@ def tiny_pipeline(folder: Path) -> MultimodalGANPipeline:
     """A whole pipeline that draws 32x32 pictures."""
     bert, tokenizer, cnn, processor = tiny_encoders(folder)
     torch.manual_seed(1)
-    autoencoder = ImageAutoencoder(latent_channels=4, patch=2, widths=(8, 8, 8, 8), encoder_blocks=(1,) * 4, decoder_blocks=(1,) * 4)
+    autoencoder = ImageAutoencoder(
+        latent_channels=4, patch=2, widths=(8, 8, 8, 8), encoder_blocks=(1,) * 4, decoder_blocks=(1,) * 4
+    )
+    autoencoder.scale.fill_(8.0)  # So that small changes of the latent show.
     fusion = Fusion(text_channels=32, reference_channels=16 + 4 * 16, width=32, depth=1, heads=2)
     generator = Generator(latent_channels=4, latent_size=2, patch=1, noise_channels=16, width=32, depth=2, heads=2)
     for block in generator.blocks:  # Wake the gates, which start at zero, so that every input matters.

@@ -1,1 +1,60 @@
-def add_parser(commands) -> None: ...
+"""`python -m mmgen generate`: draw pictures from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmgen.errors import UserError
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "generate", help="draw pictures", description="Draw pictures from words and references."
+    )
+    parser.add_argument(
+        "prompt", nargs="?", default="", help="what to draw; without it, from the references or noise alone"
+    )
+    parser.add_argument("--reference", type=Path, action="append", default=[], help="a picture; up to 4 times")
+    parser.add_argument(
+        "--reference-weight", type=float, action="append", help="0 to 2, one for each --reference (default 1)"
+    )
+    parser.add_argument("--text-weight", type=float, default=1.0, help="0 to 2 (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="0 to 4294967295 (default 0)")
+    parser.add_argument("--truncation", type=float, default=1.0, help="0 (the mean style) to 1 (all variety; default)")
+    parser.add_argument("--count", type=int, default=1, help="pictures, from seed, seed + 1, ... (default 1)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out.png"), help="PNG to write; with --count N, out-1.png ..."
+    )
+    parser.add_argument("--checkpoint", type=Path, help="model folder (default: the one in checkpoints/)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.images import open_image, save_png
+
+    if arguments.output.suffix.lower() != ".png":
+        raise UserError(f"{arguments.output} is no PNG name. Give --output a name that ends in .png.")
+    if not arguments.output.parent.is_dir():
+        raise UserError(f"There is no folder {arguments.output.parent}. Make it, or choose another --output.")
+    references = [open_image(path) for path in arguments.reference]
+    pipe = load_pipeline(arguments.checkpoint or default_checkpoint(), arguments.device)
+    result = pipe(
+        arguments.prompt,
+        references=references,
+        reference_weights=arguments.reference_weight,
+        text_weight=arguments.text_weight,
+        seed=arguments.seed,
+        truncation=arguments.truncation,
+        num_images=arguments.count,
+    )
+    for number, (image, seed) in enumerate(zip(result.images, result.seeds, strict=True), start=1):
+        path = arguments.output
+        if arguments.count > 1:
+            path = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        save_png(image, path, {"prompt": arguments.prompt, "seed": seed, "truncation": arguments.truncation})
+        print(path)
+    for note in result.notes:
+        print(f"Note: {note}")

@@ -55,7 +55,9 @@ def build_drawings(output: Path, seed: int = 0, held_out: float = 0.05) -> Count
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     sources = "\n".join(f"- `{name}`: {licence}; {author}" for name, (_, licence, author) in PACKAGES.items())
-    (output / "README.md").write_text(f"# Drawings and photographs from Debian packages\n\n{sources}\n", encoding="utf-8")
+    (output / "README.md").write_text(
+        f"# Drawings and photographs from Debian packages\n\n{sources}\n", encoding="utf-8"
+    )
     return Counter(row["style"] for row in rows)
 
 
@@ -65,7 +67,9 @@ def _unpack(package: str, output: Path) -> Path:
     if target.is_dir():
         return target
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise UserError(f"{package} is a Debian package and this system has no apt. Use any other folder of pictures instead.")
+        raise UserError(
+            f"{package} is a Debian package and this system has no apt. Use any other folder of pictures instead."
+        )
     output.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["apt-get", "download", package], cwd=output, capture_output=True, text=True)
     archives = list(output.glob(f"{package}_*.deb"))

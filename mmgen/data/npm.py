@@ -46,7 +46,10 @@ def fetch(package: NpmPackage, folder: Path) -> Path:
         raise UserError("npm was not found. Install Node.js (it brings npm) and run the command again.")
     command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent"]
     done = subprocess.run(
-        [*command, "--pack-destination", str(folder.resolve())], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [*command, "--pack-destination", str(folder.resolve())],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
     if done.returncode != 0 or not path.is_file():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

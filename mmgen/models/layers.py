@@ -50,7 +50,9 @@ class FeedForward(nn.Sequential):
     """Two linear layers around a GELU."""
 
     def __init__(self, width: int, factor: int = 4):
-        super().__init__(nn.Linear(width, factor * width), nn.GELU(approximate="tanh"), nn.Linear(factor * width, width))
+        super().__init__(
+            nn.Linear(width, factor * width), nn.GELU(approximate="tanh"), nn.Linear(factor * width, width)
+        )
 
 
 class FusionBlock(nn.Module):

@@ -39,7 +39,9 @@ def augment(pictures: torch.Tensor) -> torch.Tensor:
     padded = F.pad(x, (shift_x, shift_x, shift_y, shift_y), mode="replicate")
     top = torch.randint(0, 2 * shift_y + 1, (n,)).tolist()
     left = torch.randint(0, 2 * shift_x + 1, (n,)).tolist()
-    x = torch.stack([padded[i, :, t : t + height, s : s + width] for i, (t, s) in enumerate(zip(top, left, strict=True))])
+    x = torch.stack(
+        [padded[i, :, t : t + height, s : s + width] for i, (t, s) in enumerate(zip(top, left, strict=True))]
+    )
 
     mask = torch.ones(n, 1, height, width, device=device)
     for i in range(n):

@@ -20,10 +20,8 @@ from tqdm import tqdm
 
 from mmgen.images import composite, from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.encoders import REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
-
-MAX_TOKENS = 64
-"""Longest prompt in word pieces, in training and in use."""
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
+from mmgen.training.run import has_fast_bf16
 
 CODE_CHANNELS = 8
 
@@ -87,6 +85,7 @@ def build_cache(
     caption_key = _digest("\n".join(captions).encode())
     for model in (text_encoder, cnn, autoencoder):
         model.to(device).eval()
+    autoencoder.to(memory_format=torch.channels_last)
 
     def keep(name: str, key: str, make) -> np.ndarray:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,9 +101,13 @@ def build_cache(
         for start in tqdm(range(0, len(pictures), size), desc=what, unit="batch", mininterval=quiet):
             yield from_uint8(torch.from_numpy(pictures[start : start + size])).to(device)
 
+    def half_precision():
+        return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16())
+
     @torch.inference_mode()
     def make_latents() -> np.ndarray:
-        return np.concatenate([autoencoder.encode(x).half().cpu().numpy() for x in batches("latents")])
+        with half_precision():
+            return np.concatenate([autoencoder.encode(x).half().cpu().numpy() for x in batches("latents")])
 
     latents = keep("latents", data_key + autoencoder_key, make_latents)
 
@@ -112,8 +115,9 @@ def build_cache(
     def make_restored() -> np.ndarray:
         made = []
         for start in tqdm(range(0, len(latents), 32), desc="reconstructions", unit="batch", mininterval=30.0):
-            x = autoencoder.decode(torch.from_numpy(latents[start : start + 32]).float().to(device))
-            x = F.interpolate(x, size=(picture_size, picture_size), mode="area").clamp(-1, 1)
+            with half_precision():
+                x = autoencoder.decode(torch.from_numpy(latents[start : start + 32]).float().to(device))
+            x = F.interpolate(x.float(), size=(picture_size, picture_size), mode="area").clamp(-1, 1)
             made.append(((x + 1) * 127.5).round().byte().cpu().numpy())
         return np.concatenate(made)
 
@@ -152,7 +156,7 @@ def encode_captions(
     captions: list[str], model: nn.Module, tokenizer, device: torch.device, batch: int = 256
 ) -> tuple[np.ndarray, np.ndarray]:
     """Word tokens of all captions end to end, float16 [sum of lengths, W], and offsets [M + 1]."""
-    pieces = tokenizer(captions, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+    pieces = tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
     lengths = np.array([len(ids) for ids in pieces])
     offsets = np.concatenate([[0], lengths.cumsum()])
     words = np.zeros((int(offsets[-1]), model.config.hidden_size), dtype=np.float16)
@@ -183,7 +187,7 @@ def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:
     sums = np.zeros((groups.max() + 1, pooled.shape[1]), dtype=np.float32)
     np.add.at(sums, groups, pooled)
     residual = pooled - (sums / np.bincount(groups)[:, None])[groups]
-    centred = residual / (residual.std(0) + 1e-6)
+    centred = residual / (pooled.std(0) + 1e-6)
     _, _, directions = np.linalg.svd(centred.T @ centred / len(centred))
     code = centred @ directions[:CODE_CHANNELS].T
     code = np.pad(code, ((0, 0), (0, max(0, CODE_CHANNELS - code.shape[1]))))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmgen.evaluation.sheets import grid
+from mmgen.evaluation.sheets import grid, interleave
 from mmgen.images import composite, from_uint8, to_pil
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.discriminator import Discriminator, picture_maps
@@ -154,6 +154,7 @@ def train_gan(
     cnn.to(run.device)
     model = ConditionalGenerator(fusion, generator).to(run.device)
     channels = cnn.channels()
+    torch.manual_seed(run_config.seed)
     discriminator = Discriminator(channels, cache.words.shape[1] + cache.references.shape[2]).to(run.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     judge_optimizer = torch.optim.Adam([p for p in discriminator.parameters() if p.requires_grad], betas=(0.0, 0.99))
@@ -195,11 +196,13 @@ def train_gan(
         optimizer.zero_grad()
         generator.mapping.track_mean(batch.z)
         ema.update(model, run_config.batch_size * run.accelerator.num_processes)
-        run.log({**{name: 0.0 for name in ("adversarial", "judge", "real", "fake", "mismatched")}, **values, "norm": norm})
+        run.log(
+            {**{name: 0.0 for name in ("adversarial", "judge", "real", "fake", "mismatched")}, **values, "norm": norm}
+        )
         if run.due(run_config.sample_every):
             with torch.no_grad():
                 decoded = autoencoder.decode(ema.model(fixed.z, fixed.condition))
-            run.sample(grid(_interleave(to_pil(from_uint8(fixed.restored)), to_pil(decoded)), columns=12))
+            run.sample(grid(interleave(to_pil(from_uint8(fixed.restored)), to_pil(decoded), 12), columns=12))
             if export and run.is_main:
                 export(ema.model)
     if export and run.is_main:
@@ -269,14 +272,6 @@ def _fixed_batch(cache: TrainingCache, sampler: Sampler, noise_channels: int) ->
     samples.open[:] = False
     samples.caption[:] = [cache.caption_ids[i][min(1, len(cache.caption_ids[i]) - 1)] for i in samples.picture]
     return make_batch(cache, samples, noise_channels, rng)
-
-
-def _interleave(above: list, below: list, columns: int = 12) -> list:
-    """Rows of real pictures, each followed by the row of generated ones."""
-    rows = [
-        row[start : start + columns] for start in range(0, len(above), columns) for row in (above, below)
-    ]
-    return [picture for row in rows for picture in row]
 
 
 def save_path(output: str | Path) -> Path:

@@ -1,11 +1,11 @@
 """One training run in one folder: steps, seeds, log, samples, saved state and exact resume, on accelerate.
 
-    output/
-      config.json         what was asked for
-      log.csv             one line each `log_every` steps
-      logs/               TensorBoard (or the tracker named)
-      samples/            sheets at fixed seeds
-      state-00001000/     everything to go on from step 1000 (the newest two are kept)
+output/
+  config.json         what was asked for
+  log.csv             one line each `log_every` steps
+  logs/               TensorBoard (or the tracker named)
+  samples/            sheets at fixed seeds
+  state-00001000/     everything to go on from step 1000 (the newest two are kept)
 """
 
 from __future__ import annotations
@@ -64,6 +64,13 @@ def has_fast_bf16() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
+def best_device() -> torch.device:
+    """The GPU of this process where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
 class Run:
     """A run that can be stopped at any moment and goes on as if it had not been.
 
@@ -81,7 +88,9 @@ class Run:
         self._postfix: dict[str, str] = {}
         states = self._states()
         if states and not config.resume:
-            raise UserError(f"{self.output} already holds a run. Add --resume to go on with it, or choose another --output.")
+            raise UserError(
+                f"{self.output} already holds a run. Add --resume to go on with it, or choose another --output."
+            )
         if config.resume and not states:
             raise UserError(f"There is nothing to resume in {self.output}. Leave --resume away to start anew.")
         (self.output / "samples").mkdir(parents=True, exist_ok=True)
@@ -134,7 +143,11 @@ class Run:
         """Yield step numbers; saves between them, and at the end or when the process is told to stop."""
         previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         bar = tqdm(
-            total=self.config.steps, initial=self.step, desc=self.output.name, unit="step", disable=not self.is_main,
+            total=self.config.steps,
+            initial=self.step,
+            desc=self.output.name,
+            unit="step",
+            disable=not self.is_main,
             mininterval=1.0 if sys.stderr.isatty() else 30.0,
         )
         saved, started, first = time.monotonic(), time.monotonic(), self.step

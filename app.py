@@ -1,0 +1,79 @@
+"""The studio: `python app.py` opens it in the browser; as a Hugging Face Space it serves the same page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mmgen.errors import UserError
+
+# The page works without the internet; libraries read these when they are imported.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "localhost", "127.0.0.1"]))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    parser = argparse.ArgumentParser(description="Open the studio, where pictures are drawn while you type.")
+    parser.add_argument("--checkpoint", type=Path, help="model folder (default: $MMGEN_CHECKPOINT or checkpoints/)")
+    parser.add_argument("--host", help="address to serve on (default: 127.0.0.1; 0.0.0.0 on a Space)")
+    parser.add_argument("--port", type=int, help="port to serve on (default: the first free one from 7860)")
+    return parser
+
+
+def has_display() -> bool:
+    """Whether a browser window can be opened here."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Load the model and serve the page until it is stopped.
+
+    Raises:
+        UserError: there is no checkpoint, or the port is taken.
+    """
+    from mmgen.checkpoints import default_checkpoint, load_pipeline
+
+    pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
+    pipe("", seed=0)  # The first picture is slow, so it is drawn before anyone waits for one.
+
+    from mmgen.ui.page import build_page, launch_options
+
+    on_space = bool(os.environ.get("SPACE_ID"))
+    host = arguments.host or ("0.0.0.0" if on_space else "127.0.0.1")
+    try:
+        build_page(pipe).launch(
+            server_name=host,
+            server_port=arguments.port,
+            inbrowser=has_display() and not on_space,
+            **launch_options(),
+        )
+    except OSError as error:
+        raise UserError(
+            f"The page cannot be served on {host}, port {arguments.port or 7860} ({error}). Give another --port."
+        ) from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page.
+
+    Returns:
+        0, or 1 after a `UserError`, which is printed as one line.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        serve(arguments)
+    except UserError as error:
+        print(f"mmgen: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

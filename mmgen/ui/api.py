@@ -1,0 +1,99 @@
+"""The page's endpoints for programs: `/generate` and `/preview`."""
+
+# Annotations stay real objects here: gradio reads the endpoints' types from them.
+from typing import Any
+
+import gradio as gr
+from gradio import FileData
+
+from mmgen.errors import UserError
+from mmgen.ui.context import MODEL_QUEUE, Context
+from mmgen.ui.drawing import ANY_STYLE, Drawing, Order, Studio
+from mmgen.ui.files import save_all, uploaded_path
+
+
+def build(context: Context) -> None:
+    """Add the endpoints to the page."""
+    studio = context.studio
+
+    def generate(
+        prompt: str = "",
+        style: str = ANY_STYLE,
+        references: list[FileData] | None = None,
+        reference_weights: list[float] | None = None,
+        text_weight: float = 1.0,
+        seed: int = 0,
+        truncation: float = 1.0,
+        count: int = 1,
+    ) -> tuple[list[FileData], dict[str, Any]]:
+        """Draw a set of pictures; picture i is drawn from seed + i.
+
+        Args:
+            prompt: what to draw; empty to leave the words out.
+            style: "Any", or one of the model's styles.
+            references: up to 4 pictures.
+            reference_weights: one for each reference, 0 to 2; 1 by default.
+            text_weight: 0 to 2.
+            seed: 0 to 4294967295.
+            truncation: 0 (the mean style) to 1 (all variety).
+            count: 1 to 16 pictures.
+
+        Returns:
+            The pictures as transparent PNG files, and their seeds, notes, time and device.
+        """
+        return _answer(studio, prompt, style, references, reference_weights, text_weight, seed, truncation, count)
+
+    def preview(
+        prompt: str = "",
+        style: str = ANY_STYLE,
+        references: list[FileData] | None = None,
+        reference_weights: list[float] | None = None,
+        text_weight: float = 1.0,
+        seed: int = 0,
+        truncation: float = 1.0,
+    ) -> tuple[FileData, dict[str, Any]]:
+        """Draw one picture, the first that /generate would draw of the same values.
+
+        Args:
+            prompt: what to draw; empty to leave the words out.
+            style: "Any", or one of the model's styles.
+            references: up to 4 pictures.
+            reference_weights: one for each reference, 0 to 2; 1 by default.
+            text_weight: 0 to 2.
+            seed: 0 to 4294967295.
+            truncation: 0 (the mean style) to 1 (all variety).
+
+        Returns:
+            The picture as a transparent PNG file, and its seed, notes, time and device.
+        """
+        files, facts = _answer(studio, prompt, style, references, reference_weights, text_weight, seed, truncation, 1)
+        return files[0], facts
+
+    gr.api(generate, api_name="generate", **MODEL_QUEUE)
+    gr.api(preview, api_name="preview", **MODEL_QUEUE)
+
+
+def _answer(studio: Studio, prompt, style, references, weights, text_weight, seed, truncation, count):
+    try:
+        paths = tuple(uploaded_path(one) for one in _listed("references", references))
+        weights = (1.0,) * len(paths) if weights is None else _listed("reference weights", weights)
+        drawing = studio.draw(Order(prompt, style, paths, weights, text_weight, seed, truncation, count))
+    except UserError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    files = [FileData(path=path, orig_name=path.rsplit("/", 1)[-1]).model_dump() for path in save_all(drawing)]
+    return files, _facts(drawing, studio)
+
+
+def _listed(name: str, values: Any) -> tuple[Any, ...]:
+    if values is not None and not isinstance(values, list):
+        raise UserError(f"The {name} must be a list.")
+    return tuple(values or ())
+
+
+def _facts(drawing: Drawing, studio: Studio) -> dict[str, Any]:
+    return {
+        "seeds": drawing.seeds,
+        "notes": drawing.notes,
+        "milliseconds": drawing.milliseconds,
+        "device": studio.device,
+    }

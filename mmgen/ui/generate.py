@@ -1,0 +1,209 @@
+"""The Generate tab: a picture that is drawn while one types, and sets of pictures on request."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from mmgen.errors import UserError
+from mmgen.pipeline import MAX_REFERENCES, MAX_SEED
+from mmgen.ui import show
+from mmgen.ui.context import MODEL_QUEUE, Context
+from mmgen.ui.controls import Controls
+from mmgen.ui.drawing import ANY_STYLE, random_seed
+from mmgen.ui.examples import EXAMPLES, Example
+from mmgen.ui.files import save_all
+from mmgen.ui.theme import COPY_LINK_JS, DOWNLOAD_JS
+
+_PROGRESS = gr.Progress()
+_PRIVATE = {"api_visibility": "private"}
+_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+
+
+def build(context: Context) -> None:
+    """Fill the tab."""
+    controls = Controls(context.studio)
+    with gr.Row(elem_id="ask"):
+        controls.add_prompt()
+        draw_set = gr.Button("Generate", variant="primary", scale=0, min_width=140, elem_id="generate")
+    controls.add_styles()
+    with gr.Row(elem_id="desk"):
+        with gr.Column(scale=6, min_width=320, elem_id="easel"):
+            canvas = gr.HTML(show.canvas(), elem_id="preview")
+            status = gr.HTML(show.status(), elem_id="status")
+            with gr.Row(elem_id="actions"):
+                die = gr.Button("New seed", size="sm", min_width=90, elem_id="die")
+                download = gr.Button("Download PNG", size="sm", min_width=90, elem_id="download")
+                reuse = gr.Button("Use as reference", size="sm", min_width=90, elem_id="reuse")
+                link = gr.Button("Copy link", size="sm", min_width=90, elem_id="link")
+        with gr.Column(scale=5, min_width=320, elem_id="panel"):
+            with gr.Row(elem_id="examples"):
+                gr.HTML("<p>Try</p>", elem_id="try")
+                examples = [gr.Button(one.label, size="sm", min_width=80) for one in EXAMPLES]
+            controls.add_references()
+            controls.add_settings()
+    gallery = gr.Gallery(
+        label="Pictures",
+        show_label=False,
+        format="png",
+        type="filepath",
+        columns=8,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        visible=False,
+        buttons=["download", "fullscreen"],
+        elem_id="gallery",
+    )
+    seeds = gr.State([])
+    packet = gr.JSON(visible=False)
+
+    _Listeners(context, controls).add(canvas, status, draw_set, gallery, seeds)
+    die.click(random_seed, outputs=controls.seed, **_INSTANT)
+    for button, example in zip(examples, EXAMPLES, strict=True):
+        button.click(_example(example), outputs=[controls.prompt, controls.style, *controls.references], **_INSTANT)
+    link.click(None, inputs=[controls.prompt, controls.seed, controls.style], js=COPY_LINK_JS, **_PRIVATE)
+    _add_download(context, controls, download, packet, status)
+    _add_reuse(context, controls, reuse, status)
+    gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
+    context.demo.load(
+        _shared(context.studio.styles), outputs=[controls.prompt, controls.seed, controls.style], **_INSTANT
+    )
+
+
+class _Listeners:
+    """The live picture, and sets of pictures."""
+
+    def __init__(self, context: Context, controls: Controls):
+        self.context, self.studio, self.controls = context, context.studio, controls
+
+    def add(self, canvas, status, draw_set, gallery, seeds) -> None:
+        # One listener over all controls: separate ones would let a slow old answer overwrite a newer one. Values come
+        # as the page sent them (preprocess=False), so that every complaint about them is the studio's own sentence.
+        gr.on(
+            [self.context.demo.load, *(part.change for part in self.controls.live)],
+            self.draw_live,
+            inputs=self.controls.all,
+            outputs=[canvas, status],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            preprocess=False,
+            **MODEL_QUEUE,
+            **_PRIVATE,
+        )
+        gr.on(
+            [draw_set.click, self.controls.prompt.submit],
+            self.draw_set,
+            inputs=[self.controls.keep, *self.controls.all],
+            outputs=[gallery, status, self.controls.seed, seeds],
+            show_progress="minimal",
+            show_progress_on=gallery,
+            scroll_to_output=True,
+            preprocess=False,
+            **MODEL_QUEUE,
+            **_PRIVATE,
+        )
+
+    def draw_live(self, *values: Any) -> tuple[Any, str]:
+        """Draw the first picture; on bad input say why and leave the last picture in place."""
+        try:
+            drawing = self.studio.draw(self.controls.order(*values, count=1))
+        except UserError as error:
+            return gr.skip(), show.problem(error)
+        return show.canvas(drawing), show.status(drawing, self.studio.device)
+
+    def draw_set(self, keep: bool, *values: Any, progress: gr.Progress = _PROGRESS) -> Iterator[tuple[Any, ...]]:
+        """Draw a set into the gallery; on bad input say why and leave the gallery as it is."""
+        seed = gr.skip() if keep else random_seed()
+        try:
+            order = self.controls.order(*values) if keep else self.controls.order(*values, seed=seed)
+            self.studio.check(order)
+            yield gr.Gallery(visible=True), gr.skip(), gr.skip(), gr.skip()
+            drawing = self.studio.draw(order, on_picture=lambda done, wanted: progress((done, wanted), unit="pictures"))
+            pictures = [(path, f"seed {one}") for path, one in zip(save_all(drawing), drawing.seeds, strict=True)]
+        except UserError as error:
+            yield gr.skip(), show.problem(error), gr.skip(), gr.skip()
+            return
+        yield pictures, show.status(drawing, self.studio.device), seed, drawing.seeds
+
+
+def _add_download(context: Context, controls: Controls, button, packet, status) -> None:
+    def pack(*values: Any) -> tuple[Any, Any]:
+        """Draw the shown picture again and hand its PNG to the page."""
+        try:
+            drawing = context.studio.draw(controls.order(*values, count=1))
+            with tempfile.TemporaryDirectory() as folder:
+                path = drawing.save(0, Path(folder))
+                content = base64.b64encode(path.read_bytes()).decode("ascii")
+        except UserError as error:
+            return None, show.problem(error)
+        return {"name": path.name, "url": f"data:image/png;base64,{content}"}, gr.skip()
+
+    gr.on(
+        button.click,
+        pack,
+        inputs=controls.all,
+        outputs=[packet, status],
+        show_progress="hidden",
+        preprocess=False,
+        **MODEL_QUEUE,
+        **_PRIVATE,
+    ).success(None, inputs=packet, js=DOWNLOAD_JS, **_PRIVATE)
+
+
+def _add_reuse(context: Context, controls: Controls, button, status) -> None:
+    def reuse(*values: Any) -> list[Any]:
+        """Put the shown picture into the first free reference."""
+        slots: list[Any] = [gr.skip()] * MAX_REFERENCES
+        free = controls.first_free(*values)
+        if free is None:
+            return [*slots, show.problem(UserError("All four references are in use. Remove one first."))]
+        try:
+            drawing = context.studio.draw(controls.order(*values, count=1))
+        except UserError as error:
+            return [*slots, show.problem(error)]
+        slots[free] = save_all(drawing)[0]
+        return [*slots, gr.skip()]
+
+    gr.on(
+        button.click,
+        reuse,
+        inputs=controls.all,
+        outputs=[*controls.references, status],
+        show_progress="hidden",
+        preprocess=False,
+        **MODEL_QUEUE,
+        **_PRIVATE,
+    )
+
+
+def _example(example: Example):
+    def fill() -> list[Any]:
+        reference = example.reference() if example.reference else None
+        return [example.prompt, ANY_STYLE, reference, *[None] * (MAX_REFERENCES - 1)]
+
+    return fill
+
+
+def _seed_of(seeds: list[int], event: gr.SelectData) -> Any:
+    return seeds[event.index] if isinstance(event.index, int) and event.index < len(seeds) else gr.skip()
+
+
+def _shared(styles: list[str]):
+    def read(request: gr.Request) -> list[Any]:
+        """The prompt, seed and style that a shared link names; what it does not name stays."""
+        query = request.query_params
+        seed, style = query.get("seed", ""), query.get("style")
+        whole = seed.isascii() and seed.isdigit() and int(seed[:12]) <= MAX_SEED
+        return [
+            query.get("prompt", gr.skip()),
+            int(seed) if whole else gr.skip(),
+            style if style in (ANY_STYLE, *styles) else gr.skip(),
+        ]
+
+    return read

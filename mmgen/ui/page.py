@@ -1,0 +1,43 @@
+"""The page: a title, and one tab a module."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.ui import api, generate
+from mmgen.ui.context import Context
+from mmgen.ui.drawing import Studio
+from mmgen.ui.theme import CSS, JS, build_theme
+
+TABS = (("Generate", generate),)  # Each module has `build(context)`, which fills its tab.
+
+_TITLE = "<h1>mmgen</h1><p>Type, and it draws.</p>"
+
+
+def build_page(pipe: MultimodalGANPipeline) -> gr.Blocks:
+    """The whole page around a loaded pipeline, ready to launch with `launch_options()`."""
+    with gr.Blocks(title="mmgen", analytics_enabled=False, delete_cache=(60, 3600)) as demo:
+        context = Context(demo, Studio(pipe))
+        gr.HTML(_TITLE, elem_id="title")
+        with gr.Tabs(elem_id="tabs"):
+            for name, module in TABS:
+                with gr.Tab(name):
+                    module.build(context)
+        api.build(context)
+    return demo.queue(max_size=64)
+
+
+def launch_options() -> dict[str, object]:
+    """What `Blocks.launch` is to be given."""
+    return {
+        "theme": build_theme(),
+        "css": CSS,
+        "js": JS,
+        "footer_links": ["api"],
+        "max_file_size": "60mb",
+        "show_error": True,
+        "run_history": False,
+        "enable_monitoring": False,
+        "ssr_mode": False,
+    }

@@ -1,0 +1,39 @@
+"""The picture and the line below it, as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+
+from mmgen.ui.drawing import Drawing, data_url
+
+
+def canvas(drawing: Drawing | None = None) -> str:
+    """The first picture of a drawing on a checkerboard; an empty checkerboard without one."""
+    if drawing is None:
+        return '<div class="canvas"></div>'
+    image = drawing.images[0]
+    words = escape(drawing.order.words[:200] or "drawn from noise alone", quote=True)
+    return (
+        f'<div class="canvas"><img src="{data_url(image)}" alt="{words}" width="{image.width}" '
+        f'height="{image.height}" decoding="sync"></div>'
+    )
+
+
+def status(drawing: Drawing | None = None, device: str = "") -> str:
+    """How long it took and on what, and what the person should know."""
+    if drawing is None:
+        return _lines("Drawing the first picture", "")
+    count = len(drawing.images)
+    what = "Drawn" if count == 1 else f"{count} pictures drawn"
+    seed = f" · seed {drawing.seeds[0]}" if count == 1 else ""
+    return _lines(f"{what} in {drawing.milliseconds} ms on {device}{seed}", " ".join(drawing.notes))
+
+
+def problem(error: Exception) -> str:
+    """What went wrong and what to do, in the place of the status."""
+    return _lines("", str(error), kind="problem")
+
+
+def _lines(facts: str, told: str, kind: str = "note") -> str:
+    # Only what is told is announced by screen readers; the time of every frame would never end.
+    return f'<p class="facts">{escape(facts)}</p><p class="{kind}" role="status" aria-live="polite">{escape(told)}</p>'

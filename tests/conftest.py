@@ -1,0 +1,70 @@
+"""Fixtures that several test files share: a tiny checkpoint, and the studio served from it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# Before anything imports gradio or its client.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """The folder of a saved tiny pipeline."""
+    from tiny import tiny_pipeline
+
+    folder = tmp_path_factory.mktemp("tiny-checkpoint")
+    tiny_pipeline(folder / "parts").save_pretrained(folder / "checkpoint")
+    return folder / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def page_url(tiny_checkpoint, tmp_path_factory) -> Iterator[str]:
+    """Where `python app.py` serves the tiny checkpoint."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("studio")
+    log = folder / "log.txt"
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SPACE_ID"):
+        environment.pop(name, None)
+    command = [sys.executable, "app.py", "--checkpoint", str(tiny_checkpoint), "--port", str(port)]
+    with log.open("w") as output:
+        studio = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait(url, studio, log)
+        yield url
+    finally:
+        studio.terminate()
+        try:
+            studio.wait(10)
+        except subprocess.TimeoutExpired:
+            studio.kill()
+
+
+def _wait(url: str, studio: subprocess.Popen, log: Path) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and studio.poll() is None:
+        try:
+            opener.open(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    pytest.fail(f"app.py does not serve {url}:\n{log.read_text()[-3000:]}")
