@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 
 from mmgen.errors import UserError
 from mmgen.images import composite, open_image, to_pil, to_tensor
@@ -96,10 +97,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if kind != cls.__name__:
             raise UserError(f"{folder} is a {kind}, not a model of mmgen. Give a folder made by mmgen.")
         try:
+            _check_names(folder)
             return super().from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **kwargs
             )
-        except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{folder} is not whole ({first}). Fetch or train the checkpoint again.") from error
 
@@ -188,7 +190,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         text = text_tokens(
             self.text_encoder, pieces["input_ids"].to(self.device), pieces["attention_mask"].to(self.device)
         )
-        with self._autocast():
+        with self.autocast():
             return self.fusion(
                 text=text,
                 text_mask=pieces["attention_mask"].to(self.device),
@@ -205,11 +207,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
         to give the same picture to the bit.
         """
         z = noise(seed, self.generator.config.noise_channels).to(self.device)
-        with self._autocast():
+        with self.autocast():
             latents = self.generator(z, fused, truncation)
             return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
 
-    def _autocast(self):
+    def autocast(self):
         """bfloat16 where the machine multiplies faster in it."""
         if self.device.type == "cuda":
             return torch.autocast("cuda", torch.bfloat16)
@@ -240,6 +242,25 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
+
+
+def _check_names(folder: Path) -> None:
+    """Refuse weights of other names or shapes than the model's, which diffusers would replace by random ones.
+
+    Raises:
+        ValueError, OSError, KeyError: what does not fit.
+    """
+    for name, kind in (("fusion", Fusion), ("generator", Generator), ("autoencoder", ImageAutoencoder)):
+        with torch.device("meta"):
+            wanted = {
+                key: list(value.shape)
+                for key, value in kind.from_config(kind.load_config(folder / name)).state_dict().items()
+            }
+        with safe_open(folder / name / "diffusion_pytorch_model.safetensors", "pt") as file:
+            found = {key: file.get_slice(key).get_shape() for key in file.keys()}
+        if wanted != found:
+            odd = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+            raise ValueError(f"{name}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
 
 
 def noise(seed: int, channels: int) -> torch.Tensor:

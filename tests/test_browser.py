@@ -218,8 +218,8 @@ def test_a_phone_shows_the_picture_without_scrolling_sideways(open_page, query):
     assert place["y"] + place["height"] <= 844 and place["width"] >= 320
     seed_field(page).scroll_into_view_if_needed()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0] < 60")
-    assert dark == bool(query)
+    ground = page.locator("#preview .canvas").evaluate("one => getComputedStyle(one).getPropertyValue('--check-a')")
+    assert ground == ("#2a2a30" if query else "#ffffff")
 
 
 def test_everything_has_a_name(open_page):

@@ -31,7 +31,9 @@ def judge(cnn) -> Discriminator:
 
 def cache_of(labels: list[str], styles: list[str]) -> TrainingCache:
     """A cache in which every array holds the number of its picture or caption."""
-    captions = [text for label, style in zip(labels, styles, strict=True) for text in (label, f"{label}, {style} style")]
+    captions = [
+        text for label, style in zip(labels, styles, strict=True) for text in (label, f"{label}, {style} style")
+    ]
     numbers = list(dict.fromkeys(captions))
     ids = [[numbers.index(f) for f in captions[2 * i : 2 * i + 2]] for i in range(len(labels))]
     n, m = len(labels), len(numbers)
@@ -162,7 +164,9 @@ def test_weight_zero_is_absence_and_one_changes_nothing():
         return fusion(text, mask, torch.tensor([text_weight]), pictures[:, :count], torch.tensor([weights])).pooled
 
     torch.testing.assert_close(pooled(1.0, [1.0, 0.0]), pooled(1.0, [1.0]))
-    torch.testing.assert_close(pooled(1.0, [0.0]), fusion(words, mask, torch.ones(1), references[:, :0], torch.zeros(1, 0)).pooled)
+    torch.testing.assert_close(
+        pooled(1.0, [0.0]), fusion(words, mask, torch.ones(1), references[:, :0], torch.zeros(1, 0)).pooled
+    )
     torch.testing.assert_close(pooled(0.0, [1.0]), pooled(0.0, [1.0], text=torch.randn(1, 5, 8)))
     torch.testing.assert_close(pooled(1.0, [1.0, 1.0]), pooled(1.0, [1.0, 1.0], pictures=references.flip(1)))
     steps = [pooled(1.0, [weight]) for weight in (0.0, 0.01, 0.5, 1.0, 2.0)]
@@ -177,7 +181,9 @@ def test_padding_changes_nothing_and_attention_is_readable():
     padded = torch.cat([words, torch.randn(1, 4, 8)], dim=1)
     weights = torch.ones(1, 1)
     short = fusion(words, torch.ones(1, 3), torch.ones(1), references, weights, return_attention=True)
-    long = fusion(padded, torch.tensor([[1.0] * 3 + [0.0] * 4]), torch.ones(1), references, weights, return_attention=True)
+    long = fusion(
+        padded, torch.tensor([[1.0] * 3 + [0.0] * 4]), torch.ones(1), references, weights, return_attention=True
+    )
     torch.testing.assert_close(short.pooled, long.pooled)
     assert short.attention.shape == (2, 1, 2, 1 + 3 + 4 + 2)
     torch.testing.assert_close(short.attention.sum(-1), torch.ones(2, 1, 2))
@@ -211,7 +217,9 @@ def test_appearance_codes_tell_the_pictures_of_one_concept_apart():
     rng = np.random.default_rng(0)
     concepts = [f"c{i // 2}" for i in range(200)]
     style = np.tile([-1.0, 1.0], 100)
-    references = rng.normal(size=(200, 4, 10)).astype(np.float32) * 0.1 + np.repeat(rng.normal(size=100), 2)[:, None, None]
+    references = (
+        rng.normal(size=(200, 4, 10)).astype(np.float32) * 0.1 + np.repeat(rng.normal(size=100), 2)[:, None, None]
+    )
     references[:, :, 0] += style[:, None]
     codes = appearance_codes(references.astype(np.float16), concepts)
     assert codes.shape == (200, 8) and abs(codes.mean()) < 1e-5 and codes.std() == pytest.approx(1.0, abs=0.02)

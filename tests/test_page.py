@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -36,8 +37,6 @@ def preview(client: Client, **values) -> tuple[bytes, dict]:
 
 
 def pixels(content: bytes) -> np.ndarray:
-    import io
-
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"), dtype=int)
 
 
@@ -101,7 +100,8 @@ def test_notes(client):
     assert "noise alone" in preview(client, prompt=" ")[1]["notes"][0]
     assert "only its first" in preview(client, prompt="a red cat " * 1000)[1]["notes"][0]
     assert "English" in preview(client, prompt="\N{RED APPLE}\N{CAT}")[1]["notes"][0]
-    assert preview(client, prompt="\x00\ud800 кошка a cat")[1]["seeds"] == [0]
+    assert preview(client, prompt="\x00 кошка a cat")[1]["seeds"] == [0]
+    assert Order("\ud800 a  cat").words == "? a cat"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny import tiny_pipeline
 
 from mmgen import MultimodalGANPipeline
@@ -134,7 +135,10 @@ def test_saving_and_loading_again_changes_nothing(pipe, checkpoint, tmp_path):
         (lambda folder: shutil.rmtree(folder), "no checkpoint at"),
         (lambda folder: (folder / "model_index.json").unlink(), "no model_index.json"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "damaged"),
-        (lambda folder: (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'), "is a FluxPipeline"),
+        (
+            lambda folder: (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'),
+            "is a FluxPipeline",
+        ),
         (lambda folder: shutil.rmtree(folder / "generator"), "not whole"),
         (lambda folder: (folder / "fusion/diffusion_pytorch_model.safetensors").write_bytes(b"x" * 99), "not whole"),
         (lambda folder: (folder / "text_encoder/model.safetensors").unlink(), "not whole"),
@@ -145,6 +149,15 @@ def test_a_missing_foreign_or_broken_checkpoint_is_a_sentence(checkpoint, tmp_pa
     spoil(folder)
     with pytest.raises(UserError, match=words):
         MultimodalGANPipeline.from_pretrained(folder)
+
+
+def test_weights_of_other_names_or_shapes_are_refused(checkpoint, tmp_path):
+    for change in (lambda w: {"x" + k: v for k, v in w.items()}, lambda w: {k: v[:1].clone() for k, v in w.items()}):
+        folder = shutil.copytree(checkpoint, tmp_path / "spoilt", dirs_exist_ok=True)
+        file = folder / "generator/diffusion_pytorch_model.safetensors"
+        save_file(change(load_file(file)), file)
+        with pytest.raises(UserError, match="do not fit the model"):
+            MultimodalGANPipeline.from_pretrained(folder)
 
 
 def generate(checkpoint: Path, *words: object) -> int:
@@ -180,7 +193,15 @@ def test_the_command_says_in_one_line_what_is_wrong(checkpoint, tmp_path, capsys
 
 
 def test_help_is_everywhere(capsys):
-    for words in ([], ["generate"], ["data", "emoji"], ["encoders"], ["train", "autoencoder"], ["train", "gan"], ["sheet"]):
+    for words in (
+        [],
+        ["generate"],
+        ["data", "emoji"],
+        ["encoders"],
+        ["train", "autoencoder"],
+        ["train", "gan"],
+        ["sheet"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--help"])
         assert stop.value.code == 0 and "usage: python -m mmgen" in capsys.readouterr().out

@@ -46,13 +46,15 @@ class Attention(nn.Module):
         return self.to_out((attention @ value).transpose(1, 2).reshape(n, queries, width)), attention
 
 
-class FeedForward(nn.Sequential):
-    """Two linear layers around a GELU."""
+class FeedForward(nn.Module):
+    """Two linear layers around a squared ReLU (So et al., "Primer", 2021), which a CPU computes far faster than a GELU."""
 
     def __init__(self, width: int, factor: int = 4):
-        super().__init__(
-            nn.Linear(width, factor * width), nn.GELU(approximate="tanh"), nn.Linear(factor * width, width)
-        )
+        super().__init__()
+        self.up, self.down = nn.Linear(width, factor * width), nn.Linear(factor * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(F.relu(self.up(x)).square())
 
 
 class FusionBlock(nn.Module):

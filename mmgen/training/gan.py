@@ -89,9 +89,10 @@ def make_batch(cache: TrainingCache, samples: Samples, noise_channels: int, rng:
     """
     n = len(samples.picture)
     words, mask = cache.word_batch(samples.caption)
-    references = torch.from_numpy(cache.references[samples.reference].astype(np.float32))
+    used = max(1, int((samples.reference_weights > 0).sum(1).max()))
+    references = torch.from_numpy(cache.references[samples.reference[:, :used]].astype(np.float32))
     text_weight = torch.from_numpy(samples.text_weight)
-    reference_weights = torch.from_numpy(samples.reference_weights)
+    reference_weights = torch.from_numpy(samples.reference_weights[:, :used])
     has_text, has_reference = text_weight > 0, reference_weights > 0
     mean_words = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) * has_text[:, None]
     shares = reference_weights / reference_weights.sum(1, keepdim=True).clamp_min(1e-6)

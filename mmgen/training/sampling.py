@@ -75,11 +75,12 @@ class Sampler:
             open=np.zeros(count, dtype=bool),
             concept=self.concepts[picture],
         )
+        several = rng.random() < 0.2  # By batch, so that most batches carry the tokens of one reference only.
         for row in range(count):
-            self._fill(samples, row, rng)
+            self._fill(samples, row, several, rng)
         return samples
 
-    def _fill(self, samples: Samples, row: int, rng: np.random.Generator) -> None:
+    def _fill(self, samples: Samples, row: int, several: bool, rng: np.random.Generator) -> None:
         target = int(samples.picture[row])
         kind = rng.choice(4, p=(0.5, 0.4, 0.06, 0.04))
         references: list[int] = []
@@ -91,7 +92,7 @@ class Sampler:
             if role == 0 and self.has_styles:
                 references = [self._same_style(target, rng)]
                 named = False
-                if rng.random() < 0.2:
+                if several:
                     references.append(self._same_style(target, rng))
             elif role == 1 and len(others):
                 references = [int(rng.choice(others))]
