@@ -61,8 +61,8 @@ def open_image(source: str | Path | bytes | Image.Image, name: str | None = None
         raise UserError(_too_large(name)) from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file provokes.
         raise UserError(
-            f"{name} could not be read as a picture; it may be damaged or of another kind. Save it as PNG, JPEG or WebP "
-            "and try again."
+            f"{name} could not be read as a picture; it may be damaged or of another kind. Save it as PNG, JPEG or "
+            "WebP and try again."
         ) from error
 
 

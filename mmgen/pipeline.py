@@ -31,7 +31,8 @@ class GANPipelineOutput(BaseOutput):
     """What a call returns.
 
     Attributes:
-        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; the pictures of the first prompt
+        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; the pictures of the first
+        prompt
             first.
         seeds: the seed of each picture.
         notes: sentences for the person, such as that a prompt was cut.
@@ -203,8 +204,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
     def draw(self, fused: Fused, seed: int, truncation: float = 1.0) -> torch.Tensor:
         """One picture [1, 4, H, W] in [-1, 1], premultiplied, from a condition of batch size 1.
 
-        Pictures are drawn one by one: a matrix product rounds differently in batches of another size, and the same seed is
-        to give the same picture to the bit.
+        Pictures are drawn one by one: a matrix product rounds differently in batches of another size, and the same
+        seed is to give the same picture to the bit.
         """
         z = noise(seed, self.generator.config.noise_channels).to(self.device)
         with self.autocast():
@@ -227,7 +228,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError(f"There are {len(references)} references; use at most {MAX_REFERENCES}.")
         if len(reference_weights) != len(references):
             raise UserError(
-                f"There are {len(reference_weights)} reference weights for {len(references)} references; give one for each."
+                f"There are {len(reference_weights)} reference weights for {len(references)} references; give as many."
             )
         for name, value, low, high in (
             ("The text weight", text_weight, 0, 2),

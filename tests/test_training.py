@@ -1,4 +1,4 @@
-"""Training by its commands, on pictures drawn here: it learns, it stops and resumes to the bit, it says what is wrong."""
+"""Training by its commands, on pictures drawn here: it learns, stops, resumes to the bit, and says what is wrong."""
 
 from __future__ import annotations
 

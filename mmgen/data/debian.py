@@ -26,7 +26,8 @@ PACKAGES = {
 def build_drawings(output: Path, seed: int = 0, held_out: float = 0.05) -> Counter:
     """Fetch, unpack and describe the pictures as a Hugging Face image folder with splits `train` and `test`.
 
-    The first line of a stamp's description, or else the words of the file's name, is its caption. No package script is run.
+    The first line of a stamp's description, or else the words of the file's name, is its caption. No package script
+    is run.
 
     Returns:
         Pictures for each package.

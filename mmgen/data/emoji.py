@@ -244,9 +244,9 @@ pretty_name: mmgen emoji
 
 # Emoji in {len(sets)} styles
 
-{len(rows)} RGBA pictures of {len({row["label"] for row in rows})} labels. `metadata.jsonl` gives for each picture `text`,
-`captions`, `label`, `concept` (the label without skin tone), `style`, `tags`, `group`, `subgroup`, `tones` (1 light to 5
-dark), `split`, and the published `code` and `name`.
+{len(rows)} RGBA pictures of {len({row["label"] for row in rows})} labels. `metadata.jsonl` gives for each picture
+`text`, `captions`, `label`, `concept` (the label without skin tone), `style`, `tags`, `group`, `subgroup`, `tones` (1
+light to 5 dark), `split`, and the published `code` and `name`.
 
 ## Split
 
@@ -263,6 +263,6 @@ concepts, with all their skin tones, that are trained in no style.
 
 Labels, tags and groups: `{LABELS.name}` {LABELS.version}, MIT, Miles Johnson (https://github.com/milesj/emojibase).
 
-Twemoji graphics are licensed under CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/); the vector files were rendered
-to pixels without other changes. Pictures and models made from them should keep this attribution.
+Twemoji graphics are licensed under CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/); the vector files were
+rendered to pixels without other changes. Pictures and models made from them should keep this attribution.
 """

@@ -66,8 +66,9 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
 
     Returns:
         splits with the columns of `FEATURES`: `image` ({"path", "bytes"}, not decoded), `text` (str, "" if it has
-        none), `captions` (list, `text` first, never empty), `label` (`text` unless given), `concept` (what labels have in
-        common, `label` unless given), `style`, `tags` (list) and `group`. Columns with other names are left out.
+        none), `captions` (list, `text` first, never empty), `label` (`text` unless given), `concept` (what labels
+        have in common, `label` unless given), `style`, `tags` (list) and `group`. Columns with other names are left
+        out.
 
     Raises:
         UserError: the source, its metadata, one of its captions or one of its pictures is missing or wrong.

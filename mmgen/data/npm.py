@@ -54,8 +54,8 @@ def fetch(package: NpmPackage, folder: Path) -> Path:
     if done.returncode != 0 or not path.is_file():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
-            f"{package.name}@{package.version} could not be fetched ({last}). Check the network and run the command again; "
-            "what has arrived is kept."
+            f"{package.name}@{package.version} could not be fetched ({last}). Check the network and run the command "
+            "again; what has arrived is kept."
         )
     if _integrity(path) != package.integrity:
         path.unlink()

@@ -1,8 +1,8 @@
 """The image autoencoder: RGBA picture <-> a 16 times smaller latent grid.
 
 Detail is this network's business, learned once and without words; meaning is the generator's. Plain residual 3x3
-convolutions between pixel-(un)shuffle ends, without attention and without normalisation, so that it is fast on a CPU and
-can be trained on crops.
+convolutions between pixel-(un)shuffle ends, without attention and without normalisation, so that it is fast on a CPU
+and can be trained on crops.
 """
 
 from __future__ import annotations

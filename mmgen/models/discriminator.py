@@ -79,7 +79,7 @@ class Head(nn.Module):
 
 
 def picture_maps(cnn: PyramidCNN, rgb: torch.Tensor, size: int) -> list[torch.Tensor]:
-    """Feature maps of RGB pictures [N, 3, H, W] in [-1, 1], scaled to `size`; normalised once, by `PyramidCNN` alone."""
+    """Feature maps of RGB pictures [N, 3, H, W] in [-1, 1], scaled to `size`; `PyramidCNN` alone normalises them."""
     if rgb.shape[-1] != size:
         rgb = F.interpolate(rgb, size=(size, size), mode="area")
     return cnn(rgb)

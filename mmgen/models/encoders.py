@@ -1,7 +1,7 @@
 """The two frozen encoders: BERT reads the words, a CNN reads the references.
 
-Both are ordinary transformers models; this module turns them into token sequences. Neither is trained, and both are kept
-in float32 (a half-precision BERT moves its tokens by more than two synonyms differ).
+Both are ordinary transformers models; this module turns them into token sequences. Neither is trained, and both compute
+in float32.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ STRIDES = (4, 8, 16, 32)
 class PyramidCNN(nn.Module):
     """A frozen transformers CNN that gives its feature maps at strides 4, 8, 16 and 32.
 
-    Works with any model that returns `hidden_states` as maps [N, C, h, w] (EfficientNet, ResNet, ConvNeXt, ...): for each
-    stride the deepest map of that stride is taken.
+    Works with any model that returns `hidden_states` as maps [N, C, h, w] (EfficientNet, ResNet, ConvNeXt, ...): for
+    each stride the deepest map of that stride is taken.
 
     Args:
         model: the transformers model.
@@ -83,8 +83,8 @@ def skip_neutral_squeeze(cnn: PyramidCNN) -> None:
 def reference_tokens(maps: list[torch.Tensor]) -> torch.Tensor:
     """Maps of a `PyramidCNN` -> one token for each position of the stride-32 grid.
 
-    A token joins the stride-32 features with the four stride-16 features that lie in its cell, so that drawing style and
-    colour survive beside the meaning.
+    A token joins the stride-32 features with the four stride-16 features that lie in its cell, so that drawing style
+    and colour survive beside the meaning.
 
     Returns:
         [N, h * w, C_32 + 4 * C_16]; h * w is 16 for pictures of `REFERENCE_SIZE`.

@@ -32,9 +32,9 @@ class Fused:
 class Fusion(ModelMixin, ConfigMixin):
     """A small transformer over word tokens and reference grid tokens.
 
-    Each modality and each reference has a weight from 0 to 2. In every attention a token of weight w counts w times: 1 is
-    what the model was trained around, 0 is exactly the same as the token's absence. A modality whose weights sum to
-    less than 1 leaves the rest to its learned "absent" token, so a weight fades without a jump.
+    Each modality and each reference has a weight from 0 to 2. In every attention a token of weight w counts w times:
+    1 is what the model was trained around, 0 is exactly the same as the token's absence. A modality whose weights sum
+    to less than 1 leaves the rest to its learned "absent" token, so a weight fades without a jump.
 
     Args:
         text_channels: width of the text encoder's tokens.

@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around a squared ReLU (So et al., "Primer", 2021), which a CPU computes far faster than a GELU."""
+    """Two linear layers around a squared ReLU (So et al., "Primer", 2021), cheaper on a CPU than a GELU."""
 
     def __init__(self, width: int, factor: int = 4):
         super().__init__()

@@ -43,7 +43,7 @@ def train_autoencoder(
     run.accelerator.register_for_checkpointing(ema)
     run.resume()
     fixed = _fixed_pictures(pictures).to(run.device)
-    for step in run.steps():
+    for _ in run.steps():
         pixels = augment(random_crops(pictures, run_config.batch_size, crop).to(run.device))
         with run.accelerator.autocast():
             restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=noise).float()
@@ -103,8 +103,8 @@ def random_crops(pictures: list[np.ndarray], count: int, crop: int) -> torch.Ten
 def augment(pixels: torch.Tensor) -> torch.Tensor:
     """Show the autoencoder colours and grounds that the data lacks: mirrored, recoloured, laid on a ground.
 
-    A flip for half of the pictures, a permutation of the colour channels for a third, and for a third an opaque ground of
-    one colour.
+    A flip for half of the pictures, a permutation of the colour channels for a third, and for a third an opaque
+    ground of one colour.
     """
     count, device = len(pixels), pixels.device
     flip = torch.rand(count, device=device) < 0.5

@@ -32,7 +32,8 @@ class TrainingCache:
 
     Attributes:
         latents: float16 [N, C, h, w], normalised.
-        restored: uint8 [N, 4, P, P], the autoencoder's reconstructions, what the discriminator calls real: the generator
+        restored: uint8 [N, 4, P, P], the autoencoder's reconstructions, what the discriminator calls real: the
+        generator
             is not blamed for what the autoencoder loses.
         references: float16 [N, grid, D], reference tokens.
         words: float16 [sum of lengths, W], word tokens of all captions, one after the other.

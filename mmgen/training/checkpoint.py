@@ -24,8 +24,8 @@ def write_checkpoint(
 ) -> None:
     """Write `folder` in the diffusers layout, whole or not at all; a checkpoint that stood there is replaced.
 
-    The trained parts and BERT are stored in float16 and used in more: half the size, and their rounding is far below one
-    step of 8-bit colour. The CNN stays in float32, because its batch norms hold variances that float16 cannot.
+    The trained parts and BERT are stored in float16 and used in more: half the size, and their rounding is far below
+    one step of 8-bit colour. The CNN stays in float32, because its batch norms hold variances that float16 cannot.
 
     Args:
         encoders: folder made by `mmgen encoders`.

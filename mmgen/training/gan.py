@@ -1,8 +1,8 @@
 """Train the fusion, the generator and the discriminator.
 
-First regression: the generator learns to hit the latent of the picture that the words and references name, which is four
-times cheaper a step than the rest. Then adversarial: the discriminator judges the decoded picture, and the regression's
-weight falls.
+First regression: the generator learns to hit the latent of the picture that the words and references name, which is
+four times cheaper a step than the rest. Then adversarial: the discriminator judges the decoded picture, and the
+regression's weight falls.
 """
 
 from __future__ import annotations
