@@ -11,8 +11,8 @@ from mmgen.models.discriminator import Discriminator, picture_maps
 from mmgen.models.encoders import PyramidCNN, reference_tokens
 from mmgen.models.fusion import Fusion
 from mmgen.training.augment import augment, augment_pair
+from mmgen.training.batches import make_batch
 from mmgen.training.cache import TrainingCache, appearance_codes
-from mmgen.training.gan import make_batch
 from mmgen.training.losses import LOSSES, approximate_penalty, discriminator_loss, generator_loss, paired_loss
 from mmgen.training.sampling import Sampler, mismatches
 
@@ -112,7 +112,7 @@ def test_a_wrong_caption_never_fits_and_is_never_its_own(cache):
             assert other >= 0 and LABELS[samples.picture[row]] != LABELS[samples.picture[other]]
     assert (mismatches(np.zeros(4, int), rng) == -1).all()
     samples.concept[:] = 0
-    assert not make_batch(cache, samples, 16, rng).has_condition.any()
+    assert not make_batch(cache, samples, 16, rng).has_mismatch.any()
 
 
 def test_a_picture_is_normalised_once(cnn):
