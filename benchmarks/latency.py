@@ -19,6 +19,7 @@ import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from mmgen.checkpoints import default_checkpoint, load_pipeline  # noqa: E402
+from mmgen.devices import autocast  # noqa: E402
 from mmgen.pipeline import noise  # noqa: E402
 
 
@@ -46,15 +47,15 @@ def main() -> None:
     none = pipe.encode_references([])
     fused = pipe.fuse(prompt, none, [])
     z = noise(1, pipe.generator.config.noise_channels).to(pipe.device)
-    with pipe.autocast():
+    with autocast(pipe.device):
         latents = pipe.generator(z, fused)
 
     def generate() -> None:
-        with pipe.autocast():
+        with autocast(pipe.device):
             pipe.generator(z, fused)
 
     def decode() -> None:
-        with pipe.autocast():
+        with autocast(pipe.device):
             pipe.autoencoder.decode(latents.float())
 
     rows = {

@@ -91,7 +91,12 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     Returns:
         uint8 array [4, size, size], premultiplied RGBA; no channel exceeds alpha.
     """
-    array = premultiply(image)
+    factor = max(image.size) // (4 * size)
+    if factor > 1:  # Far too large: halve the work in 8 bits first, premultiplied as all else.
+        image = image.convert("RGBa").reduce(factor)
+        array = np.asarray(image, dtype=np.float32) / 255.0
+    else:
+        array = premultiply(image)
     height, width = array.shape[:2]
     scale = size / max(height, width)
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))

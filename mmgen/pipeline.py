@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from mmgen.devices import autocast
 from mmgen.errors import UserError
-from mmgen.images import composite, open_image, to_pil, to_tensor
+from mmgen.images import open_image, to_pil, to_tensor
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator
 
@@ -98,10 +98,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if kind != cls.__name__:
             raise UserError(f"{folder} is a {kind}, not a model of mmgen. Give a folder made by mmgen.")
         try:
-            _check_names(folder)
-            return super().from_pretrained(
+            _check_ours(folder)
+            pipe = super().from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **kwargs
             )
+            for name in ("text_encoder", "image_encoder"):
+                _check_names(name, folder / name / "model.safetensors", getattr(pipe, name).state_dict())
+            return pipe
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{folder} is not whole ({first}). Fetch or train the checkpoint again.") from error
@@ -115,8 +118,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
     def __call__(
         self,
         prompt: str | Sequence[str] = "",
-        references: Sequence[Image.Image] = (),
-        reference_weights: Sequence[float] | None = None,
+        references: Sequence[Image.Image] | Image.Image | None = (),
+        reference_weights: Sequence[float] | float | None = None,
         text_weight: float = 1.0,
         seed: int = 0,
         truncation: float = 1.0,
@@ -140,8 +143,15 @@ class MultimodalGANPipeline(DiffusionPipeline):
             UserError: a number is out of its range, or there are more than 4 references.
         """
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
-        reference_weights = [1.0] * len(references) if reference_weights is None else list(reference_weights)
+        references = [references] if isinstance(references, Image.Image) else list(references or ())
+        if reference_weights is None:
+            reference_weights = [1.0] * len(references)
+        elif isinstance(reference_weights, (int, float)):
+            reference_weights = [reference_weights]
         self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
+        seed, num_images = int(seed), int(num_images)
+        used = [index for index, weight in enumerate(reference_weights) if weight > 0]
+        references, reference_weights = [references[i] for i in used], [reference_weights[i] for i in used]
         notes: list[str] = []
         pictures = self.encode_references(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
@@ -159,10 +169,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if not references:
             shape = (0, config.reference_grid, config.reference_channels)
             return torch.zeros(shape, device=self.device)
-        pixels = torch.stack([to_tensor(open_image(picture), REFERENCE_SIZE) for picture in references])
+        pixels = torch.stack([to_tensor(open_image(picture), self.image_size) for picture in references])
         processor = self.image_processor
         cnn = PyramidCNN(self.image_encoder, processor.image_mean, processor.image_std).to(self.device)
-        return torch.cat([reference_tokens(cnn(composite(one[None].to(self.device)))) for one in pixels])
+        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in pixels])
 
     def fuse(
         self,
@@ -175,7 +185,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
     ) -> Fused:
         """One prompt and reference tokens [R, grid, channels] -> condition of batch size 1."""
         notes = [] if notes is None else notes
-        words = " ".join(prompt.split())
+        words = " ".join(prompt.split()) if text_weight else ""
         pieces = self.tokenizer(words or "", truncation=True, max_length=MAX_PROMPT_TOKENS, return_tensors="pt")
         if words and len(words) > 2 * MAX_PROMPT_TOKENS:
             whole = len(self.tokenizer(words[:20_000], verbose=False)["input_ids"])
@@ -191,7 +201,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         text = text_tokens(
             self.text_encoder, pieces["input_ids"].to(self.device), pieces["attention_mask"].to(self.device)
         )
-        with self.autocast():
+        with autocast(self.device):
             return self.fusion(
                 text=text,
                 text_mask=pieces["attention_mask"].to(self.device),
@@ -208,17 +218,9 @@ class MultimodalGANPipeline(DiffusionPipeline):
         seed is to give the same picture to the bit.
         """
         z = noise(seed, self.generator.config.noise_channels).to(self.device)
-        with self.autocast():
+        with autocast(self.device):
             latents = self.generator(z, fused, truncation)
             return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
-
-    def autocast(self):
-        """bfloat16 where the machine multiplies faster in it."""
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", torch.bfloat16)
-        if self.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16"):
-            return torch.autocast("cpu", torch.bfloat16)
-        return nullcontext()
 
     @staticmethod
     def _check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type) -> None:
@@ -245,23 +247,35 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
 
 
-def _check_names(folder: Path) -> None:
-    """Refuse weights of other names or shapes than the model's, which diffusers would replace by random ones.
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder in which a part is missing, or whose weights have other names or shapes than its model.
 
     Raises:
         ValueError, OSError, KeyError: what does not fit.
     """
+    for name in ("text_encoder", "image_encoder"):
+        if not (folder / name / "model.safetensors").is_file():
+            raise FileNotFoundError(f"{name} has no model.safetensors")
     for name, kind in (("fusion", Fusion), ("generator", Generator), ("autoencoder", ImageAutoencoder)):
+        if not (folder / name / "config.json").is_file():
+            raise FileNotFoundError(f"{name} has no config.json")
         with torch.device("meta"):
-            wanted = {
-                key: list(value.shape)
-                for key, value in kind.from_config(kind.load_config(folder / name)).state_dict().items()
-            }
-        with safe_open(folder / name / "diffusion_pytorch_model.safetensors", "pt") as file:
-            found = {key: file.get_slice(key).get_shape() for key in file.keys()}
-        if wanted != found:
-            odd = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-            raise ValueError(f"{name}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
+            model = kind.from_config(kind.load_config(folder / name))
+        _check_names(name, folder / name / "diffusion_pytorch_model.safetensors", model.state_dict())
+
+
+def _check_names(name: str, file: Path, state: dict[str, torch.Tensor]) -> None:
+    """Refuse weights that do not fit a model: its loader would put random ones in their place.
+
+    Raises:
+        ValueError: a name or a shape differs.
+    """
+    wanted = {key: list(value.shape) for key, value in state.items()}
+    with safe_open(file, "pt") as weights:
+        found = {key: weights.get_slice(key).get_shape() for key in weights.keys()}
+    if wanted != found:
+        odd = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise ValueError(f"{name}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
 
 
 def noise(seed: int, channels: int) -> torch.Tensor:

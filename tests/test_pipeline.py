@@ -87,6 +87,13 @@ def test_word_order_matters(pipe):
     assert differ(pipe("cat left of dog", seed=1).images[0], pipe("dog left of cat", seed=1).images[0])
 
 
+def test_forgiving_arguments(pipe, apple):
+    one = pipe("a cat", references=apple, reference_weights=1.0, seed=3.0, num_images=1.0)
+    assert one.seeds == [3]
+    assert one.images[0].tobytes() == pipe("a cat", references=[apple], seed=3).images[0].tobytes()
+    assert pipe("a cat", references=None).images[0].tobytes() == pipe("a cat").images[0].tobytes()
+
+
 def test_seeds_are_uint32_and_wrap(pipe):
     assert pipe("a cat", seed=2**32 - 1, num_images=2).seeds == [2**32 - 1, 0]
 
@@ -106,6 +113,7 @@ def test_seeds_are_uint32_and_wrap(pipe):
         ({"prompt": []}, "at least one"),
         ({"prompt": 7}, "must be a text"),
         ({"output_type": "np"}, "pil or pt"),
+        ({"references": [Image.new("RGB", (4, 4))], "reference_weights": [2.5]}, "reference weight is 2.5"),
     ],
 )
 def test_a_number_out_of_range_is_named(pipe, change, words):
@@ -152,12 +160,16 @@ def test_a_missing_foreign_or_broken_checkpoint_is_a_sentence(checkpoint, tmp_pa
 
 
 def test_weights_of_other_names_or_shapes_are_refused(checkpoint, tmp_path):
-    for change in (lambda w: {"x" + k: v for k, v in w.items()}, lambda w: {k: v[:1].clone() for k, v in w.items()}):
-        folder = shutil.copytree(checkpoint, tmp_path / "spoilt", dirs_exist_ok=True)
-        file = folder / "generator/diffusion_pytorch_model.safetensors"
-        save_file(change(load_file(file)), file)
-        with pytest.raises(UserError, match="do not fit the model"):
-            MultimodalGANPipeline.from_pretrained(folder)
+    for change in (
+        lambda w: {"x" + k: v for k, v in w.items()},
+        lambda w: {k: v[:1].clone() if v.ndim else v for k, v in w.items()},
+    ):
+        for part in ("generator/diffusion_pytorch_model", "text_encoder/model", "image_encoder/model"):
+            folder = shutil.copytree(checkpoint, tmp_path / "spoilt", dirs_exist_ok=True)
+            file = folder / f"{part}.safetensors"
+            save_file(change(load_file(file)), file, metadata={"format": "pt"})
+            with pytest.raises(UserError, match="not whole"):
+                MultimodalGANPipeline.from_pretrained(folder)
 
 
 def generate(checkpoint: Path, *words: object) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,11 @@ from tiny import tiny_encoders
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
 from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
-from mmgen.training.run import Run, RunConfig, allocator_environment
+from mmgen.training.run import Run
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
-
-
-@pytest.fixture(autouse=True)
-def allocator(monkeypatch):
-    """As if the process had been started with them, so that the commands do not start it again."""
-    for name, value in allocator_environment().items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +80,7 @@ def autoencoder(tmp_path_factory) -> Path:
     return folder
 
 
-GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10)
+GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10, "--picture-size", 32)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -98,10 +92,20 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def assert_equal(left: Path, right: Path) -> None:
+def assert_same_run(left: Path, right: Path, state: str) -> None:
+    """Equal to the bit: the models, the average, the optimizers, the result, and the log but for its clock."""
     ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys() and ours
+    ours, theirs = ({k: v for k, v in w.items() if state in k or "state-" not in k} for w in (ours, theirs))
+    assert ours.keys() == theirs.keys() and any("ema" in name for name in ours)
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+    optimizers = sorted(path.name for path in (left / state).glob("optimizer*.bin"))
+    assert optimizers
+    for name in optimizers:
+        one, other = (torch.load(folder / state / name, weights_only=True) for folder in (left, right))
+        torch.testing.assert_close(one["state"], other["state"], rtol=0, atol=0)
+    logs = [[row.split(",") for row in (folder / "log.csv").read_text().splitlines()] for folder in (left, right)]
+    clock = logs[0][0].index("time")
+    assert [row[:clock] + row[clock + 1 :] for row in logs[0]] == [row[:clock] + row[clock + 1 :] for row in logs[1]]
 
 
 def test_the_gan_resumes_to_the_bit_across_the_start_of_the_adversarial_phase(train, autoencoder, tmp_path):
@@ -109,9 +113,7 @@ def test_the_gan_resumes_to_the_bit_across_the_start_of_the_adversarial_phase(tr
     assert train("gan", tmp_path / "whole", "--steps", 20, *options) == 0
     assert train("gan", tmp_path / "halves", "--steps", 10, *options) == 0
     assert train("gan", tmp_path / "halves", "--steps", 20, "--resume", *options) == 0
-    assert_equal(tmp_path / "whole" / "pipeline", tmp_path / "halves" / "pipeline")
-    rows = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "halves")]
-    assert len(rows[0]) == len(rows[1]) == 21
+    assert_same_run(tmp_path / "whole", tmp_path / "halves", "state-00000020")
     pipe = MultimodalGANPipeline.from_pretrained(tmp_path / "whole" / "pipeline")
     assert pipe("red circle").images[0].size == (64, 64) and pipe.config.styles == ["flat", "round"]
 
@@ -119,12 +121,12 @@ def test_the_gan_resumes_to_the_bit_across_the_start_of_the_adversarial_phase(tr
 def test_the_autoencoder_resumes_to_the_bit(train, tmp_path):
     for name, options in (("whole", [20]), ("halves", [10]), ("halves", [20, "--resume"])):
         assert train("autoencoder", tmp_path / name, "--crop", 32, "--steps", *options) == 0
-    assert_equal(tmp_path / "whole" / "autoencoder", tmp_path / "halves" / "autoencoder")
+    assert_same_run(tmp_path / "whole", tmp_path / "halves", "state-00000020")
 
 
 @pytest.mark.parametrize("loss", ["bce", "relativistic"])
 def test_the_other_losses_train(loss, train, autoencoder, tmp_path):
-    options = ("--autoencoder", autoencoder, "--width", 32, "--depth", 1, "--regression-steps", 0, "--loss", loss)
+    options = ("--autoencoder", autoencoder, "--width", 32, "--depth", 1, "--regression-steps", 0, "--picture-size", 32, "--loss", loss)
     assert train("gan", tmp_path / "run", "--steps", 3, *options) == 0
     last = (tmp_path / "run" / "log.csv").read_text().splitlines()[-1].split(",")
     assert all(torch.isfinite(torch.tensor(float(value))) for value in last)
@@ -154,11 +156,13 @@ def test_a_terminated_run_saves_and_goes_on(shapes, encoders, autoencoder, tmp_p
     command = [sys.executable, "-m", "mmgen", "train", "gan", "--data", shapes, "--encoders", encoders]
     command += ["--autoencoder", autoencoder, "--output", tmp_path / "run", "--cache", tmp_path, "--size", 64]
     command += [*GAN, "--batch-size", 4, "--steps", 100_000, "--log-every", 1, "--log-with", "none"]
-    environment = {**os.environ, **allocator_environment()}
-    process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "log.csv"
+    deadline = time.monotonic() + 120
     while not (log.exists() and len(log.read_text().splitlines()) > 3):
         assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     states = list((tmp_path / "run").glob("state-*"))
@@ -182,6 +186,58 @@ def test_ema_follows_with_its_half_life():
     for _ in range(10):
         ema.update(model, 10)
     assert ema.model.weight.item() - start == pytest.approx(0.5, abs=1e-4)
+
+
+def test_what_differs_on_resume_is_said_and_kept(train, autoencoder, tmp_path, capsys):
+    options = ("--autoencoder", autoencoder, *GAN)
+    assert train("gan", tmp_path / "run", "--steps", 1, *options) == 0
+    assert train("gan", tmp_path / "run", "--steps", 2, "--resume", "--loss", "bce", *options) == 0
+    assert "loss was hinge when this run began; it goes on with bce" in capsys.readouterr().out
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["loss"] == "hinge" and config["width"] == 32 and not config["resume"]
+    assert config["resumed"][0]["loss"] == "bce" and config["resumed"][0]["steps"] == 2
+
+
+def test_steps_after_the_last_state_are_not_logged_twice(tmp_path):
+    folder = tmp_path / "run"
+    for resume, steps in ((False, 5), (True, 8)):
+        config = RunConfig(str(folder), steps, 1, log_every=1, log_with="none", resume=resume)
+        run = Run(config)
+        run.resume()
+        if resume:
+            assert run.step == 5
+        for step in run.steps():
+            run.log({"step times two": 2.0 * step})
+        if not resume:
+            with open(folder / "log.csv", "a") as log:
+                log.write("5,5,0,99\n6,6,0,99\n")
+    rows = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()[1:]]
+    assert [(int(row[0]), float(row[3])) for row in rows] == [(step, 2.0 * step) for step in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "words"),
+    [
+        ("gan", ("--size", 48), "multiple of 32"),
+        ("gan", ("--autoencoder", "/nowhere"), "no autoencoder at /nowhere"),
+        ("gan", ("--width", 30), "multiple of 4"),
+        ("autoencoder", ("--crop", 96), "larger than the pictures"),
+        ("autoencoder", ("--encoders", "/nowhere"), "could not be loaded"),
+    ],
+)
+def test_what_cannot_be_trained_is_a_sentence(train, tmp_path, capsys, part, options, words):
+    assert train(part, tmp_path / "run", "--steps", 1, *options) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_a_train_split_is_a_sentence(train, shapes, tmp_path, capsys):
+    rows = [json.loads(line) | {"split": "test"} for line in (shapes / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        (tmp_path / row["file_name"]).write_bytes((shapes / row["file_name"]).read_bytes())
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = ["train", "autoencoder", "--data", tmp_path, "--steps", 1, "--encoders", tmp_path]
+    assert main([str(word) for word in arguments]) == 1
 
 
 def test_a_missing_tracker_is_named(tmp_path, capsys):

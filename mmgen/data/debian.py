@@ -88,7 +88,7 @@ def _fits(path: Path) -> bool:
     try:
         with Image.open(path) as picture:
             return picture.width * picture.height <= MAX_PIXELS
-    except Image.DecompressionBombError:
+    except (OSError, Image.DecompressionBombError):
         return False
 
 

@@ -33,6 +33,8 @@ def pack_pictures(data: datasets.Dataset, size: int, cache: Path) -> np.ndarray:
     file = cache / f"pictures-{stamp.hexdigest()[:16]}.npy"
     if not file.exists():
         part = file.with_suffix(f".part{os.getpid()}")
+        for old in cache.glob(f"{file.stem}.part*"):
+            old.unlink(missing_ok=True)
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(paths), 4, size, size))
         with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
             squares = pool.map(_square, paths, [size] * len(paths), chunksize=32)

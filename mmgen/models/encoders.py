@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertModel, PreTrainedModel
 
 from mmgen.errors import UserError
+from mmgen.images import composite
 
 REFERENCE_SIZE = 128
 """Side in pixels at which references are read."""
@@ -80,6 +81,11 @@ def skip_neutral_squeeze(cnn: PyramidCNN) -> None:
                 module.squeeze_excite = nn.Identity()
 
 
+def reference_view(pixels: torch.Tensor) -> torch.Tensor:
+    """Premultiplied RGBA [N, 4, S, S] in [-1, 1] -> what is read of a reference: RGB on white at `REFERENCE_SIZE`."""
+    return F.interpolate(composite(pixels), size=(REFERENCE_SIZE, REFERENCE_SIZE), mode="area")
+
+
 def reference_tokens(maps: list[torch.Tensor]) -> torch.Tensor:
     """Maps of a `PyramidCNN` -> one token for each position of the stride-32 grid.
 
@@ -121,7 +127,7 @@ def load_image_encoder(name: str | Path, processor_name: str | Path | None = Non
     """
     with _explain(name, "image encoder"):
         model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(processor_name or name, use_fast=False)
+        processor = AutoImageProcessor.from_pretrained(processor_name or name, backend="pil")
     try:
         PyramidCNN(model, processor.image_mean, processor.image_std).channels()
     except Exception as error:  # Whatever a model of another kind makes of a picture.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,49 +13,47 @@ from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, to_pil
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN
+from mmgen.training.config import AutoencoderConfig, RunConfig
 from mmgen.training.ema import Ema
-from mmgen.training.run import Run, RunConfig
+from mmgen.training.run import Run
 
 
 def train_autoencoder(
     run_config: RunConfig,
+    config: AutoencoderConfig,
     pictures: list[np.ndarray],
     cnn: PyramidCNN,
     model: ImageAutoencoder,
-    learning_rate: float = 1e-3,
-    crop: int = 128,
-    noise: float = 0.2,
-    feature_weight: float = 0.1,
+    recipe: dict[str, object] | None = None,
 ) -> ImageAutoencoder:
-    """Train and return the averaged autoencoder, normalised, and save it to `output/autoencoder`.
+    """Train and return the averaged autoencoder, and save it to `output/autoencoder`.
 
     Args:
         pictures: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all pictures.
-        crop: side of the training crops.
-        noise: strongest Gaussian noise on the latents, in units of the unnormalised latent.
-        feature_weight: weight of the feature loss beside L1.
+            The latents are normalised over the first, the data that the generator will learn.
+        recipe: what else was asked for, kept in the run's config.json.
     """
-    run = Run(run_config)
+    run = Run(run_config, {**asdict(config), **(recipe or {})})
     model.to(run.device, memory_format=torch.channels_last)
     cnn.to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
     trained, optimizer = run.accelerator.prepare(model, optimizer)
     ema = Ema(model)
-    run.accelerator.register_for_checkpointing(ema)
+    run.keep("ema", ema)
     run.resume()
     fixed = _fixed_pictures(pictures).to(run.device)
     for _ in run.steps():
-        pixels = augment(random_crops(pictures, run_config.batch_size, crop).to(run.device))
+        pixels = augment(random_crops(pictures, run_config.batch_size, config.crop).to(run.device))
         with run.accelerator.autocast():
-            restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=noise).float()
+            restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=config.noise).float()
         pixel_loss = F.l1_loss(restored, pixels)
         half = slice(0, max(1, len(pixels) // 2))  # The frozen CNN costs more than the autoencoder itself.
         ground = torch.rand(len(pixels[half]), 3, 1, 1, device=run.device) * 2 - 1
         feature_loss = feature_distance(cnn, composite(restored[half], ground), composite(pixels[half], ground))
-        run.accelerator.backward(pixel_loss + feature_weight * feature_loss)
+        run.accelerator.backward(pixel_loss + config.feature_weight * feature_loss)
         run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = run.learning_rate(learning_rate)
+            group["lr"] = run.learning_rate(config.learning_rate)
         optimizer.step()
         optimizer.zero_grad()
         ema.update(model, len(pixels) * run.accelerator.num_processes)

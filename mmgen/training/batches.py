@@ -56,11 +56,11 @@ def make_batch(cache: TrainingCache, samples: Samples, noise_channels: int, rng:
     mean_references = (references.mean(2) * shares[..., None]).sum(1)
     judged = torch.cat([_unit(mean_words), _unit(mean_references)], dim=1)
     z = torch.from_numpy(rng.standard_normal((n, noise_channels)).astype(np.float32))
-    is_open = torch.from_numpy(samples.open)
     codes = torch.from_numpy(cache.codes[samples.picture])
-    z[:, :CODE_CHANNELS] = torch.where(is_open[:, None], codes, z[:, :CODE_CHANNELS])
+    coded = torch.from_numpy(samples.open)[:, None] & ~codes.isnan()
+    z[:, :CODE_CHANNELS] = torch.where(coded, codes, z[:, :CODE_CHANNELS])
     has_condition = has_text | has_reference.any(1)
-    wrong = torch.from_numpy(mismatches(samples.concept, rng))
+    wrong = torch.from_numpy(mismatches(samples, rng))
     return Batch(
         z=z,
         condition={

@@ -7,6 +7,7 @@ and each caption passes through the frozen networks once.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from mmgen.images import composite, from_uint8
+from mmgen.devices import autocast
+from mmgen.images import from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, REFERENCE_SIZE, PyramidCNN, reference_tokens, text_tokens
-from mmgen.training.run import has_fast_bf16
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 
 CODE_CHANNELS = 8
 
@@ -71,17 +72,17 @@ def build_cache(
     autoencoder: ImageAutoencoder,
     folder: Path,
     device: torch.device,
-    picture_size: int = 128,
+    picture_size: int,
 ) -> TrainingCache:
     """Compute or open the cache of one split.
 
     Args:
         pictures: the packed pictures of `data`, uint8 [N, 4, S, S].
         folder: where the arrays are kept, under names made of the data's and the networks' contents.
-        picture_size: side of `restored` in pixels.
+        picture_size: side of `restored` in pixels, at which the discriminator judges.
     """
     caption_ids, captions = _number_captions(data["captions"])
-    data_key = _digest(pictures[:: max(1, len(pictures) // 64)].tobytes(), str(pictures.shape).encode())
+    data_key = Path(pictures.filename).stem  # Made of every picture's path, size and time.
     cnn_key, autoencoder_key, text_key = (_weights_digest(model) for model in (cnn, autoencoder, text_encoder))
     caption_key = _digest("\n".join(captions).encode())
     for model in (text_encoder, cnn, autoencoder):
@@ -92,7 +93,7 @@ def build_cache(
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{name}-{_digest(key.encode())}.npy"
         if not file.exists():
-            part = file.with_suffix(".part.npy")
+            part = file.with_name(f"{file.stem}.part{os.getpid()}.npy")
             np.save(part, make())
             part.rename(file)
         return np.load(file, mmap_mode="r")
@@ -102,12 +103,9 @@ def build_cache(
         for start in tqdm(range(0, len(pictures), size), desc=what, unit="batch", mininterval=quiet):
             yield from_uint8(torch.from_numpy(pictures[start : start + size])).to(device)
 
-    def half_precision():
-        return torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bf16())
-
     @torch.inference_mode()
     def make_latents() -> np.ndarray:
-        with half_precision():
+        with autocast(device):
             return np.concatenate([autoencoder.encode(x).half().cpu().numpy() for x in batches("latents")])
 
     latents = keep("latents", data_key + autoencoder_key, make_latents)
@@ -116,7 +114,7 @@ def build_cache(
     def make_restored() -> np.ndarray:
         made = []
         for start in tqdm(range(0, len(latents), 32), desc="reconstructions", unit="batch", mininterval=30.0):
-            with half_precision():
+            with autocast(device):
                 x = autoencoder.decode(torch.from_numpy(latents[start : start + 32]).float().to(device))
             x = F.interpolate(x.float(), size=(picture_size, picture_size), mode="area").clamp(-1, 1)
             made.append(((x + 1) * 127.5).round().byte().cpu().numpy())
@@ -125,19 +123,13 @@ def build_cache(
     @torch.inference_mode()
     def make_references() -> np.ndarray:
         def tokens(x: torch.Tensor) -> np.ndarray:
-            small = F.interpolate(composite(x), size=(REFERENCE_SIZE, REFERENCE_SIZE), mode="area")
-            return reference_tokens(cnn(small)).half().cpu().numpy()
+            return reference_tokens(cnn(reference_view(x))).half().cpu().numpy()
 
         return np.concatenate([tokens(x) for x in batches("references")])
 
-    encoded: dict[str, np.ndarray] = {}
-
-    def make_words() -> np.ndarray:
-        encoded["words"], encoded["offsets"] = encode_captions(captions, text_encoder, tokenizer, device)
-        return encoded["words"]
-
-    words = keep("words", caption_key + text_key, make_words)
-    offsets = keep("offsets", caption_key + text_key, lambda: encoded["offsets"])
+    pieces = tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])])
+    words = keep("words", caption_key + text_key, lambda: encode_pieces(pieces, text_encoder, tokenizer, device))
     references = keep("references", data_key + cnn_key, make_references)
     restored = keep("restored", data_key + autoencoder_key + str(picture_size), make_restored)
     return TrainingCache(
@@ -145,7 +137,7 @@ def build_cache(
         restored=restored,
         references=references,
         words=words,
-        offsets=np.asarray(offsets),
+        offsets=offsets,
         caption_ids=caption_ids,
         captions=captions,
         codes=appearance_codes(references, data["concept"]),
@@ -153,11 +145,10 @@ def build_cache(
 
 
 @torch.inference_mode()
-def encode_captions(
-    captions: list[str], model: nn.Module, tokenizer, device: torch.device, batch: int = 256
-) -> tuple[np.ndarray, np.ndarray]:
-    """Word tokens of all captions end to end, float16 [sum of lengths, W], and offsets [M + 1]."""
-    pieces = tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
+def encode_pieces(
+    pieces: list[list[int]], model: nn.Module, tokenizer, device: torch.device, batch: int = 256
+) -> np.ndarray:
+    """Word pieces of all captions -> their tokens end to end, float16 [sum of lengths, W]."""
     lengths = np.array([len(ids) for ids in pieces])
     offsets = np.concatenate([[0], lengths.cumsum()])
     words = np.zeros((int(offsets[-1]), model.config.hidden_size), dtype=np.float16)
@@ -169,7 +160,7 @@ def encode_captions(
         hidden = text_tokens(model, padded["input_ids"], padded["attention_mask"]).half().cpu().numpy()
         for row, index in enumerate(chosen):
             words[offsets[index] : offsets[index + 1]] = hidden[row, : lengths[index]]
-    return words, offsets
+    return words
 
 
 def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:
@@ -181,7 +172,7 @@ def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:
     to mean appearance, and the regression has one right answer instead of a blurred mean.
 
     Returns:
-        float32 [N, 8].
+        float32 [N, 8]; NaN for a picture that is alone in its concept, which has nothing to be told apart from.
     """
     pooled = np.stack([np.asarray(tokens, dtype=np.float32).mean(0) for tokens in references])
     _, groups = np.unique(np.asarray(concepts), return_inverse=True)
@@ -192,9 +183,12 @@ def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:
     _, _, directions = np.linalg.svd(centred.T @ centred / len(centred))
     code = centred @ directions[:CODE_CHANNELS].T
     code = np.pad(code, ((0, 0), (0, max(0, CODE_CHANNELS - code.shape[1]))))
-    ranks = code.argsort(0, kind="stable").argsort(0, kind="stable")
-    uniform = (torch.from_numpy(ranks).double() + 0.5) / len(code)
-    return torch.special.ndtri(uniform).float().numpy()
+    several = (np.bincount(groups) > 1)[groups]
+    ranks = code[several].argsort(0, kind="stable").argsort(0, kind="stable")
+    uniform = (torch.from_numpy(ranks).double() + 0.5) / max(1, len(ranks))
+    result = np.full((len(code), CODE_CHANNELS), np.nan, dtype=np.float32)
+    result[several] = torch.special.ndtri(uniform).float().numpy()
+    return result
 
 
 def _number_captions(lists: list[list[str]]) -> tuple[list[list[int]], list[str]]:

@@ -52,7 +52,7 @@ class Duel:
         with self.run.accelerator.autocast():
             decoded = self.autoencoder.decode(latents.contiguous(memory_format=torch.channels_last)).float()
         ground = torch.rand(len(latents), 3, 1, 1, device=latents.device) * 2 - 1
-        real, fake = augment_pair(self._scaled(from_uint8(batch.restored), ground), self._scaled(decoded, ground))
+        real, fake = augment_pair(self.scaled(from_uint8(batch.restored), ground), self.scaled(decoded, ground))
         with torch.no_grad():
             real_maps = picture_maps(self.cnn, real, self.size)
         fake_maps = picture_maps(self.cnn, fake, self.size)
@@ -64,7 +64,7 @@ class Duel:
         real_scores, fake_scores, wrong_scores = scores.float().chunk(3)
         loss = discriminator_loss(self.loss, real_scores, fake_scores, wrong_scores, batch.has_mismatch)
         self.run.accelerator.backward(loss)
-        step_with_rate([self.optimizer], self.learning_rate)
+        step_with_rate([self.optimizer], self.run.learning_rate(self.learning_rate))
 
         opponent = self.run.accelerator.unwrap_model(self.judge)
         learning = [parameter for parameter in opponent.parameters() if parameter.requires_grad]
@@ -77,6 +77,9 @@ class Duel:
         means = (score.mean() for score in (real_scores, fake_scores, wrong_scores))
         return adversarial, dict(zip(VALUES, (adversarial, loss, *means), strict=True))
 
-    def _scaled(self, pixels: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
-        """Premultiplied RGBA [N, 4, H, W] on a ground, at the size that is judged."""
-        return F.interpolate(composite(pixels, ground), size=(self.size, self.size), mode="area")
+    def scaled(self, pixels: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
+        """Premultiplied RGBA [N, 4, H, W], brought to the judged size by averaging, then laid on a ground.
+
+        `TrainingCache.restored` went the same way, so nothing but the picture tells real from generated.
+        """
+        return composite(F.interpolate(pixels.clamp(-1, 1), size=(self.size, self.size), mode="area"), ground)

@@ -8,33 +8,28 @@ import torch
 from torch import nn
 
 
-class Ema:
+class Ema(nn.Module):
     """A copy of a model that follows it with a half-life in images, shorter at the start.
 
     beta = 0.5 ** (batch / min(half_life, ramp * images_seen)), as in StyleGAN2-ADA (Karras et al. 2020).
 
     Attributes:
         model: the averaged copy, in evaluation mode.
-        images: images seen.
+        images: images seen, a scalar tensor that is saved with the weights.
     """
 
     def __init__(self, model: nn.Module, half_life: float = 20_000, ramp: float = 0.05):
+        super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.half_life, self.ramp, self.images = half_life, ramp, 0
+        self.half_life, self.ramp = half_life, ramp
+        self.register_buffer("images", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, model: nn.Module, batch: int) -> None:
         """Move towards `model` after a step on `batch` images."""
         self.images += batch
-        beta = 0.5 ** (batch / max(min(self.half_life, self.ramp * self.images), 1e-8))
+        beta = 0.5 ** (batch / max(min(self.half_life, self.ramp * self.images.item()), 1e-8))
         ours, theirs = list(self.model.parameters()), list(model.parameters())
         torch._foreach_lerp_(ours, theirs, 1.0 - beta)
         for mine, its in zip(self.model.buffers(), model.buffers(), strict=True):
             mine.copy_(its)
-
-    def state_dict(self) -> dict:
-        return {"model": self.model.state_dict(), "images": self.images}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.model.load_state_dict(state["model"])
-        self.images = state["images"]

@@ -7,7 +7,8 @@ regression's weight falls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,39 +24,13 @@ from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator
 from mmgen.training.batches import Batch, make_batch
 from mmgen.training.cache import TrainingCache
+from mmgen.training.config import GANConfig, RunConfig
 from mmgen.training.duel import VALUES, Duel
 from mmgen.training.ema import Ema
 from mmgen.training.losses import paired_loss
 from mmgen.training.optimizers import adversarial_optimizer, regression_optimizers, step_with_rate
-from mmgen.training.run import Run, RunConfig
+from mmgen.training.run import Run
 from mmgen.training.sampling import Sampler
-
-
-@dataclass
-class GANConfig:
-    """The recipe.
-
-    Attributes:
-        regression_steps: steps before the discriminator starts.
-        regression_cooldown: share of them, the last, in which their learning rate falls to zero.
-        fade_steps: steps after that in which the paired weight falls from `paired_start` to `paired_end`.
-        loss: `bce`, `hinge` or `relativistic`.
-        adversarial_weight: of the generator's adversarial loss beside the paired one.
-        picture_size: side in pixels at which the frozen CNN judges.
-    """
-
-    regression_steps: int = 12_000
-    regression_cooldown: float = 0.25
-    fade_steps: int = 2_000
-    loss: str = "hinge"
-    adversarial_weight: float = 0.3
-    paired_start: float = 4.0
-    paired_end: float = 1.0
-    picture_size: int = 96
-    learning_rate: float = 1e-3
-    adversarial_learning_rate: float = 1e-4
-    discriminator_learning_rate: float = 2e-4
-    ema_images: float = 20_000
 
 
 class ConditionalGenerator(nn.Module):
@@ -80,7 +55,8 @@ def train_gan(
     generator: Generator,
     autoencoder: ImageAutoencoder,
     cnn: PyramidCNN,
-    export=None,
+    export: Callable[[ConditionalGenerator], None] | None = None,
+    recipe: dict[str, object] | None = None,
 ) -> ConditionalGenerator:
     """Train and return the averaged fusion and generator.
 
@@ -88,8 +64,9 @@ def train_gan(
         cache: of the training split.
         cnn: the frozen CNN in whose features the discriminator judges.
         export: called with the averaged `ConditionalGenerator` at every sample sheet and at the end.
+        recipe: what else was asked for, kept in the run's config.json.
     """
-    run = Run(run_config)
+    run = Run(run_config, {**asdict(config), **(recipe or {})})
     autoencoder.to(run.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     cnn.to(run.device)
     model = ConditionalGenerator(fusion, generator).to(run.device)
@@ -111,7 +88,7 @@ def train_gan(
         config.discriminator_learning_rate,
         config.picture_size,
     )
-    run.accelerator.register_for_checkpointing(ema)
+    run.keep("ema", ema)
     run.resume()
     noise_channels = generator.config.noise_channels
     fixed = _fixed_batch(cache, sampler, noise_channels).to(run.device)
@@ -145,7 +122,7 @@ def train_gan(
             with torch.no_grad():
                 decoded = autoencoder.decode(ema.model(fixed.z, fixed.condition))
             run.sample(grid(interleave(to_pil(from_uint8(fixed.restored)), to_pil(decoded), 12), columns=12))
-            if export and run.is_main:
+            if export and run.is_main and run.step + 1 < run_config.steps:
                 export(ema.model)
     if export and run.is_main:
         export(ema.model)
@@ -153,7 +130,7 @@ def train_gan(
 
 
 def _fixed_batch(cache: TrainingCache, sampler: Sampler, noise_channels: int) -> Batch:
-    """24 pictures spread evenly over concepts, each from its fullest plain caption that names the style."""
+    """24 pictures as training draws them, each from its second caption (for emoji the label and the style) alone."""
     rng = np.random.default_rng(12345)
     samples = sampler.draw(24, rng)
     samples.text_weight[:] = 1.0

@@ -19,56 +19,20 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
 from tqdm import tqdm
 
+from mmgen.devices import best_device, has_fast_bf16
 from mmgen.errors import UserError
-
-
-@dataclass
-class RunConfig:
-    """What every training command shares.
-
-    Attributes:
-        steps: the step to stop at, counted from the start of the run.
-        cooldown: over how many last steps the learning rate falls to zero.
-        save_minutes: minutes between saved states.
-        sample_every: steps between sample sheets; 0 for none.
-        log_with: `tensorboard`, `wandb`, `trackio` or `none`.
-        precision: `bf16`, `no`, or `auto` for bf16 where the machine computes in it.
-    """
-
-    output: str
-    steps: int
-    batch_size: int
-    seed: int = 0
-    cooldown: int = 0
-    save_minutes: float = 5.0
-    sample_every: int = 500
-    log_every: int = 20
-    log_with: str = "tensorboard"
-    precision: str = "auto"
-    resume: bool = False
-
-
-def has_fast_bf16() -> bool:
-    """Whether this machine multiplies matrices in bfloat16 faster than in float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("amx_bf16") or torch.cpu.get_capabilities().get("avx512_bf16"))
-
-
-def best_device() -> torch.device:
-    """The GPU of this process where there is one, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
+from mmgen.training.config import RunConfig
 
 
 class Run:
@@ -76,12 +40,16 @@ class Run:
 
     All randomness of step n comes from (seed, n, rank): nothing but the step number has to be remembered.
 
+    Args:
+        recipe: everything else that was asked for, kept in config.json; what differs on resume is said aloud.
+
     Raises:
         UserError: the folder holds another run and `resume` was not asked for, or the tracker is not installed.
     """
 
-    def __init__(self, config: RunConfig):
+    def __init__(self, config: RunConfig, recipe: dict[str, object] | None = None):
         self.config = config
+        self._kept: dict[str, nn.Module] = {}
         self.output = Path(config.output)
         self.step = 0
         self._stop = False
@@ -96,7 +64,7 @@ class Run:
         (self.output / "samples").mkdir(parents=True, exist_ok=True)
         precision = config.precision
         if precision == "auto":
-            precision = "bf16" if has_fast_bf16() else "no"
+            precision = "bf16" if has_fast_bf16(best_device()) else "no"
         try:
             self.accelerator = Accelerator(
                 cpu=not torch.cuda.is_available(),
@@ -110,7 +78,7 @@ class Run:
                 f"The tracker {config.log_with} cannot be used here ({error}). Install it, or choose --log-with none."
             ) from error
         if self.is_main:
-            (self.output / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+            self._note_config({**asdict(config), **(recipe or {}), "processes": self.accelerator.num_processes})
 
     @property
     def device(self) -> torch.device:
@@ -125,12 +93,19 @@ class Run:
         """Images seen by all ranks."""
         return self.step * self.config.batch_size * self.accelerator.num_processes
 
+    def keep(self, name: str, module: nn.Module) -> None:
+        """Save and load a module that accelerate does not prepare, such as an average, with the state."""
+        self._kept[name] = module
+
     def resume(self) -> None:
-        """Load the newest state, if `resume` was asked for; call after everything is prepared and registered."""
+        """Load the newest state, if `resume` was asked for; call after everything is prepared and kept."""
         if self.config.resume:
             newest = self._states()[-1]
             self.accelerator.load_state(str(newest))
+            for name, module in self._kept.items():
+                module.load_state_dict(load_file(newest / f"{name}.safetensors"))
             self.step = int(newest.name.rpartition("-")[2])
+            self._cut_log()
 
     def learning_rate(self, base: float, warmup: int = 100) -> float:
         """Learning rate at this step: linear warm-up, constant, linear fall over the `cooldown`."""
@@ -142,6 +117,7 @@ class Run:
     def steps(self) -> Iterator[int]:
         """Yield step numbers; saves between them, and at the end or when the process is told to stop."""
         previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        stop = False
         bar = tqdm(
             total=self.config.steps,
             initial=self.step,
@@ -152,7 +128,7 @@ class Run:
         )
         saved, started, first = time.monotonic(), time.monotonic(), self.step
         try:
-            while self.step < self.config.steps and not self._stop:
+            while self.step < self.config.steps and not stop:
                 self._seed()
                 yield self.step
                 self.step += 1
@@ -161,7 +137,8 @@ class Run:
                 self._postfix["images/s"] = f"{per_second:.1f}"
                 bar.set_postfix(self._postfix, refresh=False)
                 bar.update()
-                if time.monotonic() - saved > self.config.save_minutes * 60:
+                stop, save = self._agree(self._stop, time.monotonic() - saved > self.config.save_minutes * 60)
+                if save:
                     self.save()
                     saved = time.monotonic()
             self.save()
@@ -170,11 +147,6 @@ class Run:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         self.accelerator.end_training()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the run was told to stop before its last step."""
-        return self._stop
 
     def log(self, values: dict[str, torch.Tensor | float]) -> None:
         """Write the values of this step to the log, the tracker and the bar, each `log_every` steps."""
@@ -210,6 +182,9 @@ class Run:
                 shutil.rmtree(part, ignore_errors=True)
             self.accelerator.wait_for_everyone()
             self.accelerator.save_state(str(part))
+            if self.is_main:
+                for name, module in self._kept.items():
+                    save_file(module.state_dict(), part / f"{name}.safetensors")
             self.accelerator.wait_for_everyone()
             if self.is_main:
                 part.rename(final)
@@ -219,6 +194,35 @@ class Run:
 
     def _states(self) -> list[Path]:
         return sorted(path for path in self.output.glob("state-*") if path.is_dir())
+
+    def _note_config(self, asked: dict[str, object]) -> None:
+        """Write config.json at the start; on resume append what was asked for now, and say what differs."""
+        file = self.output / "config.json"
+        asked = json.loads(json.dumps(asked, default=str))
+        config = asked
+        if self.config.resume and file.exists():
+            config = json.loads(file.read_text())
+            free = {"resume", "steps", "output", "cache", "save_minutes", "sample_every", "log_every", "log_with"}
+            for name in sorted(asked.keys() & config.keys() - free):
+                if asked[name] != config[name]:
+                    print(f"Note: {name} was {config[name]} when this run began; it goes on with {asked[name]}.")
+            config.setdefault("resumed", []).append(asked)
+        file.write_text(json.dumps(config, indent=2) + "\n")
+
+    def _cut_log(self) -> None:
+        """Drop the log's lines from after the state that was loaded: those steps are made again."""
+        file = self.output / "log.csv"
+        if self.is_main and file.exists():
+            head, *lines = file.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if int(line.partition(",")[0]) < self.step]
+            file.write_text("".join([head, *kept]))
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """The same flags on all ranks: set where any rank sets them."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        mine = torch.tensor([float(flag) for flag in flags], device=self.device)
+        return (self.accelerator.reduce(mine, "sum") > 0).tolist()
 
     def _ask_to_stop(self, number: int, frame: object) -> None:
         if self._stop:

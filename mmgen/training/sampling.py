@@ -6,7 +6,8 @@
     reference alone      the picture itself
     neither              noise alone
 
-So a reference never has to be copied: what counts as right for it is a neighbour of it (IC-GAN, Casanova et al. 2021).
+So a reference seldom has to be copied: what counts as right for it is mostly a neighbour (IC-GAN, Casanova et al.
+2021).
 Pictures are drawn evenly by concept, not by file: half of all emoji are people in several skin tones.
 """
 
@@ -19,8 +20,8 @@ import numpy as np
 
 from mmgen.training.cache import TrainingCache
 
-MAX_REFERENCES = 2
-"""References of one training sample; in use up to four are fused, since they are interchangeable."""
+MAX_REFERENCES = 4
+"""References of one training sample."""
 
 
 @dataclass
@@ -31,8 +32,8 @@ class Samples:
         picture: [n] the target.
         caption: [n]; counts only where text_weight > 0.
         text_weight: [n], 0 to 2.
-        reference: [n, 2] pictures; count only where their weight > 0.
-        reference_weights: [n, 2], 0 to 2.
+        reference: [n, 4] pictures; count only where their weight > 0.
+        reference_weights: [n, 4], 0 to 2.
         open: [n] bool, nothing given fixes the appearance.
         concept: [n] number of the target's concept, for mismatches.
     """
@@ -75,12 +76,13 @@ class Sampler:
             open=np.zeros(count, dtype=bool),
             concept=self.concepts[picture],
         )
-        several = rng.random() < 0.2  # By batch, so that most batches carry the tokens of one reference only.
+        # By batch, so that most batches carry the tokens of one reference only.
+        most = int(rng.choice(MAX_REFERENCES, p=(0.8, 0.1, 0.05, 0.05))) + 1
         for row in range(count):
-            self._fill(samples, row, several, rng)
+            self._fill(samples, row, most, rng)
         return samples
 
-    def _fill(self, samples: Samples, row: int, several: bool, rng: np.random.Generator) -> None:
+    def _fill(self, samples: Samples, row: int, most: int, rng: np.random.Generator) -> None:
         target = int(samples.picture[row])
         kind = rng.choice(4, p=(0.5, 0.4, 0.06, 0.04))
         references: list[int] = []
@@ -90,10 +92,8 @@ class Sampler:
             same = self.of_label[self.labels[target]]
             others = same[same != target]
             if role == 0 and self.has_styles:
-                references = [self._same_style(target, rng)]
+                references = [self._same_style(target, rng) for _ in range(most)]
                 named = False
-                if several:
-                    references.append(self._same_style(target, rng))
             elif role == 1 and len(others):
                 references = [int(rng.choice(others))]
                 named = True
@@ -112,8 +112,13 @@ class Sampler:
         samples.open[row] = not references and (kind == 3 or not says_style)
 
     def _same_style(self, target: int, rng: np.random.Generator) -> int:
+        """Another picture of the target's style; the target itself only where it is alone in it."""
         alike = self.of_style[self.styles[target]]
-        return int(alike[rng.integers(len(alike))])
+        for _ in range(8):
+            other = int(alike[rng.integers(len(alike))])
+            if self.labels[other] != self.labels[target]:
+                return other
+        return target
 
     def _caption(self, target: int, named: bool | None, rng: np.random.Generator) -> tuple[int, bool]:
         """A caption of the target, with or without the style's name as asked where there is such a one."""
@@ -133,15 +138,15 @@ def _positions(values: list[str]) -> dict[str, np.ndarray]:
     return {value: np.array(indices) for value, indices in found.items()}
 
 
-def mismatches(concepts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each sample another of the batch with a different concept, or -1 where there is none.
+def mismatches(samples: Samples, rng: np.random.Generator) -> np.ndarray:
+    """For each sample another of the batch with a different concept and caption, or -1 where there is none.
 
     A caption of the same concept may fit the picture, so it never serves as a wrong one.
     """
-    count = len(concepts)
-    wrong = np.full(count, -1)
-    for row in range(count):
-        candidates = np.flatnonzero(concepts != concepts[row])
+    fits = (samples.concept[:, None] == samples.concept) | (samples.caption[:, None] == samples.caption)
+    wrong = np.full(len(fits), -1)
+    for row, fitting in enumerate(fits):
+        candidates = np.flatnonzero(~fitting)
         if len(candidates):
             wrong[row] = rng.choice(candidates)
     return wrong

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from mmgen.devices import has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.images import open_image, save_png, to_pil
 from mmgen.pipeline import MAX_REFERENCES, MAX_SEED, MultimodalGANPipeline
@@ -87,11 +88,9 @@ class Studio:
     @property
     def device(self) -> str:
         """The machine in words, such as `CPU (bf16)`."""
-        if self.pipe.device.type == "cpu":
-            return "CPU (bf16)" if torch.cpu.get_capabilities().get("amx_bf16") else "CPU"
-        if self.pipe.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.pipe.device)} (bf16)"
-        return self.pipe.device.type.upper()
+        device = self.pipe.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+        return f"{name} (bf16)" if has_fast_bf16(device) else name
 
     @torch.inference_mode()
     def draw(self, order: Order, on_picture: Callable[[int, int], object] | None = None) -> Drawing:

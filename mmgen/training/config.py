@@ -1,0 +1,57 @@
+"""What a training command can be asked for. Each field is an option of the command line, with this help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+LOSSES = ("bce", "hinge", "relativistic")
+
+
+def _option(default: Any, help: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help, **more})
+
+
+@dataclass
+class RunConfig:
+    """What every training command shares."""
+
+    output: str
+    steps: int
+    batch_size: int = _option(32, "pictures a step and process")
+    seed: int = _option(0, "of everything random", least=0)
+    cooldown: int = _option(0, "last steps over which the learning rates fall to 0", least=0)
+    save_minutes: float = _option(5.0, "minutes between saved states", least=0)
+    sample_every: int = _option(500, "steps between sample sheets, 0 for none", least=0)
+    log_every: int = _option(20, "steps between log lines")
+    log_with: str = _option("tensorboard", "where the log goes", choices=("tensorboard", "wandb", "trackio", "none"))
+    precision: str = _option("auto", "bf16 where it is fast (auto)", choices=("auto", "bf16", "no"))
+    resume: bool = False
+
+
+@dataclass
+class AutoencoderConfig:
+    """The recipe of the autoencoder."""
+
+    learning_rate: float = _option(1e-3, "of AdamW")
+    crop: int = _option(128, "side of the training crops in pixels, a multiple of 32")
+    noise: float = _option(0.2, "strongest Gaussian noise on the unnormalised latents", least=0)
+    feature_weight: float = _option(0.1, "of the feature loss beside L1", least=0)
+
+
+@dataclass
+class GANConfig:
+    """The recipe of the GAN: `regression_steps` of regression, then the duel."""
+
+    regression_steps: int = _option(4400, "steps before the discriminator starts", least=0)
+    regression_cooldown: float = _option(0.25, "share of those, the last, in which the learning rate falls to 0")
+    learning_rate: float = _option(1e-3, "of the regression")
+    adversarial_learning_rate: float = _option(1e-4, "of the generator against the discriminator")
+    discriminator_learning_rate: float = _option(2e-4, "of the discriminator")
+    loss: str = _option("hinge", "adversarial loss", choices=LOSSES)
+    adversarial_weight: float = _option(0.3, "of the adversarial loss beside the paired one", least=0)
+    paired_start: float = _option(4.0, "weight of the paired loss when the discriminator starts", least=0)
+    paired_end: float = _option(1.0, "weight of the paired loss after the fade", least=0)
+    fade_steps: int = _option(600, "steps in which the paired weight goes from start to end")
+    picture_size: int = _option(96, "side in pixels at which the frozen CNN judges, a multiple of 32")
+    ema_images: float = _option(20_000, "half-life in pictures of the averaged weights")
