@@ -150,8 +150,6 @@ class MultimodalGANPipeline(DiffusionPipeline):
             reference_weights = [reference_weights]
         self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
         seed, num_images = int(seed), int(num_images)
-        used = [index for index, weight in enumerate(reference_weights) if weight > 0]
-        references, reference_weights = [references[i] for i in used], [reference_weights[i] for i in used]
         notes: list[str] = []
         pictures = self.encode_references(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
@@ -196,7 +194,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if len(inner) and bool((inner == unknown).all()):
             notes.append("None of these characters is known to the text encoder; write the prompt in English words.")
         active = float(text_weight) if words else 0.0
-        if active == 0 and not any(weight > 0 for weight in reference_weights):
+        used = [index for index, weight in enumerate(reference_weights) if weight > 0]
+        if active == 0 and not used:
             notes.append("There is no prompt and no reference: the picture is drawn from noise alone.")
         text = text_tokens(
             self.text_encoder, pieces["input_ids"].to(self.device), pieces["attention_mask"].to(self.device)
@@ -206,8 +205,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
                 text=text,
                 text_mask=pieces["attention_mask"].to(self.device),
                 text_weight=torch.tensor([active], device=self.device),
-                references=pictures[None],
-                reference_weights=torch.tensor([list(reference_weights)], dtype=torch.float, device=self.device),
+                references=pictures[None, used],
+                reference_weights=torch.tensor([[reference_weights[i] for i in used]], device=self.device),
                 return_attention=return_attention,
             )
 

@@ -17,6 +17,7 @@ from tiny import tiny_encoders
 
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
+from mmgen.errors import UserError
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
@@ -80,7 +81,7 @@ def autoencoder(tmp_path_factory) -> Path:
     return folder
 
 
-GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10, "--picture-size", 32)
+GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10, "--picture-size", 64)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,7 +127,20 @@ def test_the_autoencoder_resumes_to_the_bit(train, tmp_path):
 
 @pytest.mark.parametrize("loss", ["bce", "relativistic"])
 def test_the_other_losses_train(loss, train, autoencoder, tmp_path):
-    options = ("--autoencoder", autoencoder, "--width", 32, "--depth", 1, "--regression-steps", 0, "--picture-size", 32, "--loss", loss)
+    options = (
+        "--autoencoder",
+        autoencoder,
+        "--width",
+        32,
+        "--depth",
+        1,
+        "--regression-steps",
+        0,
+        "--picture-size",
+        64,
+        "--loss",
+        loss,
+    )
     assert train("gan", tmp_path / "run", "--steps", 3, *options) == 0
     last = (tmp_path / "run" / "log.csv").read_text().splitlines()[-1].split(",")
     assert all(torch.isfinite(torch.tensor(float(value))) for value in last)
@@ -177,6 +191,17 @@ def test_only_whole_states_are_kept_and_only_two(tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").glob("state*")) == ["state-00000008", "state-00000009"]
 
 
+def test_a_diverged_run_says_so_and_keeps_the_last_good_state(tmp_path):
+    run = Run(RunConfig(output=str(tmp_path / "run"), steps=9, batch_size=1, save_minutes=0, log_with="none"))
+    model = torch.nn.Linear(1, 1)
+    run.keep("ema", model)
+    with pytest.raises(UserError, match="diverged before step 4"):
+        for step in run.steps():
+            if step == 3:
+                torch.nn.init.constant_(model.weight, float("nan"))
+    assert sorted(path.name for path in (tmp_path / "run").glob("state*")) == ["state-00000002", "state-00000003"]
+
+
 def test_ema_follows_with_its_half_life():
     model = torch.nn.Linear(1, 1, bias=False)
     ema = Ema(model, half_life=100, ramp=1e9)
@@ -222,7 +247,7 @@ def test_steps_after_the_last_state_are_not_logged_twice(tmp_path):
         ("gan", ("--autoencoder", "/nowhere"), "no autoencoder at /nowhere"),
         ("gan", ("--width", 30), "multiple of 4"),
         ("autoencoder", ("--crop", 96), "larger than the pictures"),
-        ("autoencoder", ("--encoders", "/nowhere"), "could not be loaded"),
+        ("autoencoder", ("--crop", 32, "--encoders", "/nowhere"), "could not be loaded"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence(train, tmp_path, capsys, part, options, words):
@@ -240,11 +265,7 @@ def test_data_without_a_train_split_is_a_sentence(train, shapes, tmp_path, capsy
     assert main([str(word) for word in arguments]) == 1
 
 
-def test_a_missing_tracker_is_named(tmp_path, capsys):
-    try:
-        import trackio  # noqa: F401
-    except ImportError:
-        with pytest.raises(ValueError, match="trackio"):
-            Run(RunConfig(output=str(tmp_path / "run"), steps=1, batch_size=1, log_with="trackio"))
-    else:
-        pytest.fail("trackio is installed here; choose another tracker for this test")
+def test_a_missing_tracker_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmgen.training.run.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="wandb is not installed"):
+        Run(RunConfig(output=str(tmp_path / "run"), steps=1, batch_size=1, log_with="wandb"))

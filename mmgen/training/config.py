@@ -53,5 +53,5 @@ class GANConfig:
     paired_start: float = _option(4.0, "weight of the paired loss when the discriminator starts", least=0)
     paired_end: float = _option(1.0, "weight of the paired loss after the fade", least=0)
     fade_steps: int = _option(600, "steps in which the paired weight goes from start to end")
-    picture_size: int = _option(96, "side in pixels at which the frozen CNN judges, a multiple of 32")
+    picture_size: int = _option(96, "side in pixels at which the frozen CNN judges, a multiple of 32", least=64)
     ema_images: float = _option(20_000, "half-life in pictures of the averaged weights")

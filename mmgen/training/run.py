@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -65,18 +66,15 @@ class Run:
         precision = config.precision
         if precision == "auto":
             precision = "bf16" if has_fast_bf16(best_device()) else "no"
-        try:
-            self.accelerator = Accelerator(
-                cpu=not torch.cuda.is_available(),
-                mixed_precision=precision,
-                log_with=None if config.log_with == "none" else config.log_with,
-                project_dir=self.output / "logs",
-            )
-            self.accelerator.init_trackers(self.output.name)
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"The tracker {config.log_with} cannot be used here ({error}). Install it, or choose --log-with none."
-            ) from error
+        if config.log_with != "none" and find_spec(config.log_with) is None:
+            raise UserError(f"The tracker {config.log_with} is not installed. Install it, or choose --log-with none.")
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=precision,
+            log_with=None if config.log_with == "none" else config.log_with,
+            project_dir=self.output / "logs",
+        )
+        self.accelerator.init_trackers(self.output.name)
         if self.is_main:
             self._note_config({**asdict(config), **(recipe or {}), "processes": self.accelerator.num_processes})
 
@@ -174,7 +172,17 @@ class Run:
             sheet.save(self.output / "samples" / f"{self.step + 1:08d}.png")
 
     def save(self) -> None:
-        """Save the state beside the older one, and put it in place only when it is whole."""
+        """Save the state beside the older one, and put it in place only when it is whole.
+
+        Raises:
+            UserError: the training has diverged; the last good state stays.
+        """
+        values = (value for module in self._kept.values() for value in module.parameters())
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise UserError(
+                f"The training diverged before step {self.step}: there are weights that are no numbers. The last good "
+                "state is kept; add --resume and a smaller learning rate to go on from it."
+            )
         final = self.output / f"state-{self.step:08d}"
         part = self.output / "state.part"
         if not final.exists():
@@ -184,7 +192,8 @@ class Run:
             self.accelerator.save_state(str(part))
             if self.is_main:
                 for name, module in self._kept.items():
-                    save_file(module.state_dict(), part / f"{name}.safetensors")
+                    state = {key: value.contiguous() for key, value in module.state_dict().items()}
+                    save_file(state, part / f"{name}.safetensors")
             self.accelerator.wait_for_everyone()
             if self.is_main:
                 part.rename(final)

@@ -199,7 +199,7 @@ def _shared(styles: list[str]):
         """The prompt, seed and style that a shared link names; what it does not name stays."""
         query = request.query_params
         seed, style = query.get("seed", ""), query.get("style")
-        whole = seed.isascii() and seed.isdigit() and int(seed[:12]) <= MAX_SEED
+        whole = seed.isascii() and seed.isdigit() and len(seed) <= 10 and int(seed) <= MAX_SEED
         return [
             query.get("prompt", gr.skip()),
             int(seed) if whole else gr.skip(),
