@@ -43,7 +43,7 @@ class AutoencoderConfig:
 class GANConfig:
     """The recipe of the GAN: `regression_steps` of regression, then the duel."""
 
-    regression_steps: int = _option(4400, "steps before the discriminator starts", least=0)
+    regression_steps: int = _option(5000, "steps before the discriminator starts", least=0)
     regression_cooldown: float = _option(0.25, "share of those, the last, in which the learning rate falls to 0")
     learning_rate: float = _option(1e-3, "of the regression")
     adversarial_learning_rate: float = _option(1e-4, "of the generator against the discriminator")
