@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny import tiny_pipeline
 
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
@@ -20,15 +19,8 @@ from mmgen.images import composite, open_image, premultiply, square, to_pil, to_
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_pipeline(folder / "parts").save_pretrained(folder / "checkpoint")
-    return folder / "checkpoint"
-
-
-@pytest.fixture(scope="module")
-def pipe(checkpoint) -> MultimodalGANPipeline:
-    return MultimodalGANPipeline.from_pretrained(checkpoint)
+def pipe(tiny_checkpoint) -> MultimodalGANPipeline:
+    return MultimodalGANPipeline.from_pretrained(tiny_checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +121,7 @@ def test_notes_say_what_was_not_read(pipe):
     assert pipe("a cat 🐱").notes == []
 
 
-def test_saving_and_loading_again_changes_nothing(pipe, checkpoint, tmp_path):
+def test_saving_and_loading_again_changes_nothing(pipe, tiny_checkpoint, tmp_path):
     pipe.save_pretrained(tmp_path / "again")
     again = MultimodalGANPipeline.from_pretrained(tmp_path / "again")
     assert again("a red apple", seed=5).images[0].tobytes() == pipe("a red apple", seed=5).images[0].tobytes()
@@ -152,20 +144,20 @@ def test_saving_and_loading_again_changes_nothing(pipe, checkpoint, tmp_path):
         (lambda folder: (folder / "text_encoder/model.safetensors").unlink(), "not whole"),
     ],
 )
-def test_a_missing_foreign_or_broken_checkpoint_is_a_sentence(checkpoint, tmp_path, spoil, words):
-    folder = shutil.copytree(checkpoint, tmp_path / "spoilt")
+def test_a_missing_foreign_or_broken_checkpoint_is_a_sentence(tiny_checkpoint, tmp_path, spoil, words):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "spoilt")
     spoil(folder)
     with pytest.raises(UserError, match=words):
         MultimodalGANPipeline.from_pretrained(folder)
 
 
-def test_weights_of_other_names_or_shapes_are_refused(checkpoint, tmp_path):
+def test_weights_of_other_names_or_shapes_are_refused(tiny_checkpoint, tmp_path):
     for change in (
         lambda w: {"x" + k: v for k, v in w.items()},
         lambda w: {k: v[:1].clone() if v.ndim else v for k, v in w.items()},
     ):
         for part in ("generator/diffusion_pytorch_model", "text_encoder/model", "image_encoder/model"):
-            folder = shutil.copytree(checkpoint, tmp_path / "spoilt", dirs_exist_ok=True)
+            folder = shutil.copytree(tiny_checkpoint, tmp_path / "spoilt", dirs_exist_ok=True)
             file = folder / f"{part}.safetensors"
             save_file(change(load_file(file)), file, metadata={"format": "pt"})
             with pytest.raises(UserError, match="not whole"):
@@ -176,18 +168,18 @@ def generate(checkpoint: Path, *words: object) -> int:
     return main(["generate", *map(str, words), "--checkpoint", str(checkpoint)])
 
 
-def test_the_command_draws_the_same_bytes_again(checkpoint, tmp_path, apple):
+def test_the_command_draws_the_same_bytes_again(tiny_checkpoint, tmp_path, apple):
     apple.save(tmp_path / "x.png")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         options = ("--reference", tmp_path / "x.png", "--seed", seed, "--truncation", 0.7, "--count", 4)
-        assert generate(checkpoint, "a red apple", *options, "--output", tmp_path / f"{name}.png") == 0
+        assert generate(tiny_checkpoint, "a red apple", *options, "--output", tmp_path / f"{name}.png") == 0
     first, again, other = ((tmp_path / f"{name}-4.png").read_bytes() for name in "abc")
     assert first == again != other
     with Image.open(tmp_path / "a-4.png") as image:
         assert image.mode == "RGBA" and image.text["prompt"] == "a red apple" and image.text["seed"] == "4"
 
 
-def test_the_command_says_in_one_line_what_is_wrong(checkpoint, tmp_path, capsys):
+def test_the_command_says_in_one_line_what_is_wrong(tiny_checkpoint, tmp_path, capsys):
     (tmp_path / "notes.png").write_text("not a picture")
     for words, expected in (
         (("a", "--reference", tmp_path / "none.png"), "There is no picture"),
@@ -197,7 +189,7 @@ def test_the_command_says_in_one_line_what_is_wrong(checkpoint, tmp_path, capsys
         (("a", "--output", tmp_path / "no" / "x.png"), "There is no folder"),
         (("a", "--device", "abacus"), "The device abacus"),
     ):
-        assert generate(checkpoint, *words) == 1
+        assert generate(tiny_checkpoint, *words) == 1
         error = capsys.readouterr().err.strip()
         assert expected in error.splitlines()[-1] and error.splitlines()[-1].startswith("mmgen: ")
     assert generate(tmp_path / "nothing", "a") == 1
@@ -219,14 +211,14 @@ def test_help_is_everywhere(capsys):
         assert stop.value.code == 0 and "usage: python -m mmgen" in capsys.readouterr().out
 
 
-def test_the_sheet_lays_real_above_generated(checkpoint, tmp_path, apple, capsys):
+def test_the_sheet_lays_real_above_generated(tiny_checkpoint, tmp_path, apple, capsys):
     apple.save(tmp_path / "a.png")
     rows = [{"file_name": "a.png", "text": f"apple {i}", "split": "train"} for i in range(3)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     output = tmp_path / "sheet.png"
-    assert main(["sheet", "--data", str(tmp_path), "--checkpoint", str(checkpoint), "--output", str(output)]) == 0
+    assert main(["sheet", "--data", str(tmp_path), "--checkpoint", str(tiny_checkpoint), "--output", str(output)]) == 0
     assert Image.open(output).size == (3 * 132 + 4, 2 * 132 + 4)
-    assert main(["sheet", "--data", str(tmp_path), "--checkpoint", str(checkpoint), "--split", "test"]) == 1
+    assert main(["sheet", "--data", str(tmp_path), "--checkpoint", str(tiny_checkpoint), "--split", "test"]) == 1
     assert "no split test" in capsys.readouterr().err
 
 

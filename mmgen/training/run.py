@@ -150,7 +150,7 @@ class Run:
         """Write the values of this step to the log, the tracker and the bar, each `log_every` steps."""
         if self.step % self.config.log_every or not self.is_main:
             return
-        numbers = {name: float(value) for name, value in values.items()}
+        numbers = {name: torch.as_tensor(value).detach().item() for name, value in values.items()}
         self._postfix.update({name: f"{value:.3f}" for name, value in numbers.items()})
         self.accelerator.log(numbers, step=self.step)
         row = {"step": self.step, "images": self.images, "time": round(time.time(), 1), **numbers}
