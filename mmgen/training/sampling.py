@@ -18,10 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmgen.pipeline import MAX_REFERENCES
 from mmgen.training.cache import TrainingCache
-
-MAX_REFERENCES = 4
-"""References of one training sample."""
 
 
 @dataclass
