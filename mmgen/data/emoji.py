@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmgen.data import npm
+from mmgen.data import npm, recolour
 from mmgen.data.captions import emoji_captions
-from mmgen.data.splits import split_pairs
+from mmgen.data.splits import TRAIN, split_pairs
 from mmgen.errors import UserError
 
 LABELS = npm.NpmPackage(
@@ -20,6 +21,13 @@ LABELS = npm.NpmPackage(
     "17.0.0",
     "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
 )
+
+
+COLOURABLE = frozenset({"animals & nature", "food & drink", "objects", "travel & places", "activities"})
+"""Groups whose pictures may be recoloured."""
+
+RECOLOURED_SHARE = 0.5
+"""Of the training pictures of those groups, how many are tried."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ SETS = (
 def build_emoji(output: Path, size: int = 256, seed: int = 0, sets: tuple[EmojiSet, ...] = SETS) -> Counter:
     """Fetch, render and write the data set as a Hugging Face image folder.
 
-    Writes `output/pictures/<style>/<codepoints>.png|webp`, `output/metadata.jsonl` and the data card
-    `output/README.md`. The archives are kept in `output/packages`.
+    Writes `output/pictures/<style>/<codepoints>.png|webp`, recoloured copies in `output/recoloured`,
+    `output/metadata.jsonl` and the data card `output/README.md`. The archives are kept in `output/packages`.
 
     Args:
         size: side of the rendered vector pictures in pixels; the 3D set is 256 px as published.
@@ -127,6 +135,7 @@ def build_emoji(output: Path, size: int = 256, seed: int = 0, sets: tuple[EmojiS
     splits = split_pairs(((row["concept"], row["style"]) for row in rows), seed=seed)
     for row in rows:
         row["split"] = splits[row["concept"], row["style"]]
+    rows += _recoloured(output, rows, seed)
     with open(output / "metadata.jsonl", "w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -208,6 +217,31 @@ def _render(job: tuple[str, str, int]) -> None:
     Path(path).write_bytes(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))
 
 
+def _recoloured(output: Path, rows: list[dict], seed: int) -> list[dict]:
+    """Rows of recoloured copies of some of the training pictures of things, animals, food and places."""
+    rng = random.Random(f"{seed}/recoloured")
+    chosen = [
+        row for row in rows if row["split"] == TRAIN and row["group"] in COLOURABLE and rng.random() < RECOLOURED_SHARE
+    ]
+    jobs = []
+    for row in chosen:
+        source = output / row["file_name"]
+        target = output / "recoloured" / source.parent.name / source.stem
+        target.parent.mkdir(parents=True, exist_ok=True)
+        jobs.append((str(source), str(target), rng.random()))
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        colours = list(pool.map(recolour.write_recoloured, jobs, chunksize=32))
+    made = []
+    for row, (_, target, _), colour in zip(chosen, jobs, colours, strict=True):
+        label = colour and recolour.coloured_label(row["label"], colour)
+        if label:
+            captions = emoji_captions(label, row["style"], [], seed=str(seed))
+            file_name = Path(f"{target}-{colour}.png").relative_to(output).as_posix()
+            fresh = {"file_name": file_name, "text": captions[0], "captions": captions, "label": label}
+            made.append({**row, **fresh, "tags": [], "group": recolour.GROUP})
+    return made
+
+
 def _row(known: dict, code: str, name: str, emoji_set: EmojiSet, file_name: str, seed: int) -> dict:
     captions = emoji_captions(known["label"], emoji_set.style, known["tags"], seed=str(seed))
     return {
@@ -234,6 +268,7 @@ def data_card(rows: list[dict], sets: tuple[EmojiSet, ...] = SETS) -> str:
         f"{s.author} ({s.source}) |"
         for s in sets
     )
+    recoloured = sum(row["group"] == recolour.GROUP for row in rows)
     split_lines = "\n".join(f"- `{name}`: {splits[name]}" for name in sorted(splits))
     return f"""---
 license: other
@@ -251,6 +286,9 @@ light to 5 dark), `split`, and the published `code` and `name`.
 ## Split
 
 {split_lines}
+
+{recoloured} of the `train` pictures are recoloured copies of others (`group` is `{recolour.GROUP}`, the label names the
+colour, the concept is the original's).
 
 `unseen_pairs` holds combinations of concept and style whose concept is trained in another style; `unseen_labels` holds
 concepts, with all their skin tones, that are trained in no style.

@@ -98,6 +98,28 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
         return self.decoder(latents)
 
     @torch.no_grad()
+    def widened(self, latent_channels: int) -> ImageAutoencoder:
+        """A copy with more latent channels; what it draws from the first ones is unchanged until it is trained on.
+
+        Raises:
+            ValueError: fewer channels than there are.
+        """
+        extra = latent_channels - self.config.latent_channels
+        if extra < 0:
+            raise ValueError(f"{latent_channels} latent channels are fewer than the {self.config.latent_channels} here")
+        wide = type(self).from_config({**self.config, "latent_channels": latent_channels})
+        state, fresh = self.state_dict(), wide.state_dict()
+        last = f"encoder.{len(self.encoder) - 1}"
+        for name in (f"{last}.weight", f"{last}.bias"):
+            state[name] = torch.cat([state[name], fresh[name][-extra:] if extra else fresh[name][:0]])
+        entry = "decoder.0.weight"
+        state[entry] = torch.cat([state[entry], torch.zeros_like(fresh[entry][:, :extra])], dim=1)
+        for name in ("shift", "scale"):
+            state[name] = torch.cat([state[name], fresh[name][:, :extra]], dim=1)
+        wide.load_state_dict(state)
+        return wide
+
+    @torch.no_grad()
     def set_normalisation(self, raw_latents: torch.Tensor) -> None:
         """Set `shift` and `scale` from raw latents [N, C, h, w]."""
         flat = raw_latents.float().transpose(0, 1).flatten(1)

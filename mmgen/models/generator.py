@@ -75,3 +75,19 @@ class Generator(ModelMixin, ConfigMixin):
         patches = self.to_patch(self.norm(x))
         side = self.config.latent_size // self.config.patch
         return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, (side, side)), self.config.patch)
+
+    @torch.no_grad()
+    def widened(self, latent_channels: int) -> Generator:
+        """A copy that draws more latent channels: the first ones as before, the others still untrained.
+
+        Raises:
+            ValueError: fewer channels than there are.
+        """
+        if latent_channels < self.config.latent_channels:
+            raise ValueError(f"{latent_channels} latent channels are fewer than the {self.config.latent_channels} here")
+        wide = type(self).from_config({**self.config, "latent_channels": latent_channels})
+        state, fresh = self.state_dict(), wide.state_dict()
+        for name in ("to_patch.weight", "to_patch.bias"):
+            state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
+        wide.load_state_dict(state)
+        return wide

@@ -1,0 +1,64 @@
+"""`python -m mmgen evaluate`: the bench."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a model",
+        description="Ask a judge that had no part in the model how well its pictures follow the words, how real and "
+        "how varied they are.",
+    )
+    parser.add_argument("--checkpoint", type=Path, help="model folder (default: the one in checkpoints/)")
+    parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="data set (default data/emoji)")
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        default=Path("data/drawings"),
+        help="data set with a split test, for reconstruction alone; left out where absent (default data/drawings)",
+    )
+    parser.add_argument("--split", action="append", help="ask this split only; may be repeated")
+    parser.add_argument("--prompts", type=int, default=1000, help="prompts a split (default 1000)")
+    parser.add_argument("--quick", action="store_true", help="200 prompts a split")
+    parser.add_argument("--json", type=Path, help="write the numbers there too")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where the judge's weights are kept")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import json
+    import sys
+
+    from tqdm import tqdm
+
+    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.errors import UserError
+    from mmgen.evaluation.judge import load_judge
+    from mmgen.evaluation.report import SPLITS, evaluate, table
+
+    odd = set(arguments.split or ()) - set(SPLITS)
+    if odd:
+        raise UserError(f"There is no split {sorted(odd)[0]}; choose one of {', '.join(SPLITS)}.")
+    count = 200 if arguments.quick else arguments.prompts
+    if count < 10:
+        raise UserError(f"--prompts is {count}; give at least 10.")
+    checkpoint = arguments.checkpoint or default_checkpoint()
+    pipe = load_pipeline(checkpoint)
+    judge = load_judge(arguments.cache)
+    photographs = arguments.photographs if arguments.photographs.is_dir() else None
+    every = 0.5 if sys.stderr.isatty() else 30.0
+
+    def progress(things, what):
+        return tqdm(list(things), desc=what, mininterval=every, file=sys.stderr)
+
+    report = evaluate(
+        pipe, judge, arguments.data, photographs, arguments.cache, count, arguments.split or SPLITS, progress
+    )
+    report["checkpoint"] = str(checkpoint)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    print(table(report))

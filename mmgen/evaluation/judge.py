@@ -1,0 +1,128 @@
+"""The judge: a MobileNetV2 (Sandler et al. 2018) that had no part in the model, from the npm package `nsfwjs`.
+
+It was trained on ImageNet and then on photographs and drawings of another purpose (MIT, Gant Laborde and others). It
+sees shapes, colours and textures of things; it does not read words or flags' small print, and knows nothing of emoji.
+The archive is pinned by its checksum; only numbers are read out of it, none of its code is run.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from transformers import MobileNetV2Config, MobileNetV2Model
+
+from mmgen.data import npm
+from mmgen.images import composite, from_uint8, square
+
+PACKAGE = npm.NpmPackage(
+    "nsfwjs",
+    "4.3.0",
+    "sha512-WTKDte0vp1X97N1h34P79G/hG+sVT3+TnDz9di1WseIJR93v11E4viNX7Vg9WsO6HYoR772Nzq2iM8jo3XBZ+g==",
+)
+SIZE = 160
+"""Side in pixels at which the judge looks."""
+
+_FOLDER = "dist/models/mobilenet_v2"
+_ENTRY = re.compile(
+    r'\{name:"([^"]+)",shape:\[([\d,]+)\],dtype:"float32",'
+    r'quantization:\{min:([-\d.e]+),scale:([-\d.e]+),dtype:"uint8"\}\}'
+)
+
+
+class Judge(nn.Module):
+    """Pictures -> features of length 1.
+
+    Args:
+        model: a MobileNetV2 that expects RGB in [0, 1].
+    """
+
+    channels = 1280
+
+    def __init__(self, model: MobileNetV2Model):
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        """RGB [N, 3, SIZE, SIZE] in [0, 1] -> mean features of the last layer [N, 1280], float32, none negative."""
+        return self.model(rgb).last_hidden_state.mean((2, 3))
+
+    def look(self, pictures: Iterable[Image.Image | torch.Tensor], batch: int = 16) -> np.ndarray:
+        """Features [N, 1280] of RGBA pictures, as files or as uint8 [4, S, S] premultiplied; laid on white."""
+        made, waiting = [], []
+        for picture in pictures:
+            pixels = picture if isinstance(picture, torch.Tensor) else torch.from_numpy(square(picture, 256))
+            waiting.append(view(pixels))
+            if len(waiting) == batch:
+                made.append(self(torch.stack(waiting)))
+                waiting = []
+        if waiting:
+            made.append(self(torch.stack(waiting)))
+        return torch.cat(made).numpy() if made else np.zeros((0, self.channels), dtype=np.float32)
+
+
+def view(pixels: torch.Tensor) -> torch.Tensor:
+    """Premultiplied RGBA uint8 [4, S, S] -> what the judge sees of it: RGB [3, SIZE, SIZE] in [0, 1], on white."""
+    rgb = composite(from_uint8(pixels)[None])
+    return ((F.interpolate(rgb, size=(SIZE, SIZE), mode="area") + 1) / 2).clamp(0, 1)[0]
+
+
+def load_judge(cache: Path) -> Judge:
+    """The judge; its archive is fetched once into `cache`.
+
+    Raises:
+        UserError: npm is missing, or the archive could not be fetched.
+    """
+    archive = npm.fetch(PACKAGE, cache)
+    manifest = npm.read(archive, f"{_FOLDER}/model.min.js").decode()
+    shard = npm.read(archive, f"{_FOLDER}/group1-shard1of1.min.js").decode()
+    codes = np.frombuffer(base64.b64decode(re.search(r'exports="([A-Za-z0-9+/=]+)"', shard)[1]), dtype=np.uint8)
+    weights, start = {}, 0
+    for name, shape, low, step in _ENTRY.findall(manifest):
+        shape = [int(length) for length in shape.split(",")]
+        count = int(np.prod(shape))
+        values = codes[start : start + count].astype(np.float32) * float(step) + float(low)
+        weights[name] = torch.from_numpy(values.reshape(shape))
+        start += count
+    if start != len(codes):
+        raise ValueError(f"{archive.name}: {len(codes) - start} bytes of weights belong to no layer")
+    model = MobileNetV2Model(MobileNetV2Config(image_size=SIZE))
+    model.load_state_dict({name: _value(weights, name, old) for name, old in model.state_dict().items()})
+    return Judge(model)
+
+
+_STEM = {
+    "first_conv": ("Conv1", "bn_Conv1"),
+    "conv_3x3": ("expanded_conv_depthwise", "expanded_conv_depthwise_BN"),
+    "reduce_1x1": ("expanded_conv_project", "expanded_conv_project_BN"),
+}
+_BLOCK = {"expand_1x1": "expand", "conv_3x3": "depthwise", "reduce_1x1": "project"}
+_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+
+
+def _value(weights: dict[str, torch.Tensor], name: str, old: torch.Tensor) -> torch.Tensor:
+    """The published value of one entry of the transformers model's state."""
+    *place, part, leaf = name.split(".")
+    if leaf == "num_batches_tracked":
+        return old
+    if place[0] == "conv_stem":
+        convolution, norm = _STEM[place[1]]
+    elif place[0] == "layer":
+        convolution = f"block_{int(place[1]) + 1}_{_BLOCK[place[2]]}"
+        norm = f"{convolution}_BN"
+    else:
+        convolution, norm = "Conv_1", "Conv_1_bn"
+    if part == "normalization":
+        value = weights[f"{norm}/{_NORM[leaf]}"]
+        return value.clamp_min(0) if leaf == "running_var" else value
+    if old.shape[1] == 1 and old.shape[0] > 1:
+        return weights[f"{convolution}/depthwise_kernel"].permute(2, 3, 0, 1)
+    return weights[f"{convolution}/kernel"].permute(3, 2, 0, 1)
