@@ -5,7 +5,7 @@ import sys
 from mmgen.cli.main import main
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["train"] and "--help" not in sys.argv:
+    if sys.argv[1:2] in (["train"], ["finetune"]) and "--help" not in sys.argv:
         from mmgen.training.run import restart_with_allocator
 
         restart_with_allocator()

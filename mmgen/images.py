@@ -17,6 +17,9 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from mmgen.errors import UserError
 
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "TGA")
+"""What is opened, as Pillow names it; others may start programs (EPS) or are no pictures."""
+
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50_000_000
 
@@ -50,7 +53,7 @@ def open_image(source: str | Path | bytes | Image.Image, name: str | None = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source)) as image:
+            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
                 _check_pixels(image, name)
                 image.seek(0)
                 image.load()

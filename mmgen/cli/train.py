@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from mmgen.errors import UserError
@@ -21,24 +23,30 @@ def add_parser(commands) -> None:
         (autoencoder, "runs/autoencoder", AutoencoderConfig),
         (gan, "runs/gan", GANConfig),
     ):
-        part.add_argument("--data", type=Path, action="append", required=True, help="folder or zip; may be repeated")
+        part.add_argument(
+            "--data", type=Path, action="append", required=True, help="folder, zip or shards; may be repeated"
+        )
         part.add_argument("--encoders", type=Path, default=Path("runs/encoders"), help="made by `mmgen encoders`")
         part.add_argument("--output", default=default, help=f"folder of the run (default {default})")
         part.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for decoded pictures and the like")
-        part.add_argument("--size", type=_number(int, 32), default=256, help="side of the pictures (default 256)")
-        part.add_argument("--steps", type=_number(int, 1), required=True, help="the step to stop at, from the start")
+        part.add_argument("--size", type=number(int, 32), default=256, help="side of the pictures (default 256)")
+        part.add_argument("--steps", type=number(int, 1), required=True, help="the step to stop at, from the start")
         part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
         _options(part, RunConfig)
         _options(part.add_argument_group("recipe"), recipe)
+        part.add_argument("--base", type=Path, help="a checkpoint whose weights to start from")
         part.set_defaults(run=run)
+    autoencoder.add_argument(
+        "--latent-channels", type=number(int, 1), help="channels of the latent (default 16, or those of --base)"
+    )
     gan.add_argument(
         "--autoencoder",
         type=Path,
         default=Path("runs/autoencoder/autoencoder"),
         help="folder of the trained autoencoder (default runs/autoencoder/autoencoder)",
     )
-    gan.add_argument("--width", type=_number(int, 4), default=256, help="of fusion and generator (default 256)")
-    gan.add_argument("--depth", type=_number(int, 1), default=8, help="blocks of the generator (default 8)")
+    gan.add_argument("--width", type=number(int, 4), default=256, help="of fusion and generator (default 256)")
+    gan.add_argument("--depth", type=number(int, 1), default=8, help="blocks of the generator (default 8)")
 
 
 def _options(parser, config: type) -> None:
@@ -49,14 +57,16 @@ def _options(parser, config: type) -> None:
             choices = field.metadata.get("choices")
             parser.add_argument(
                 "--" + field.name.replace("_", "-"),
-                type=str if choices else _number(type(field.default), least),
+                type=str if choices else number(type(field.default), least),
                 default=field.default,
                 choices=choices,
                 help=f"{field.metadata['help']} (default {field.default})",
             )
 
 
-def _number(kind: type, least: float):
+def number(kind: type, least: float):
+    """A reader of whole or broken numbers, not below `least`, for argparse."""
+
     def read(text: str):
         value = kind(text)
         if not least <= value < float("inf"):
@@ -77,8 +87,10 @@ def run(arguments: argparse.Namespace) -> None:
 def _configs(arguments: argparse.Namespace, recipe: type):
     """The run's config, the recipe, and the rest of what was asked for."""
     asked = vars(arguments)
-    made = [kind(**{f.name: asked[f.name] for f in dataclasses.fields(kind)}) for kind in (RunConfig, recipe)]
-    known = {f.name for kind in (RunConfig, recipe) for f in dataclasses.fields(kind)} | {"run", "command"}
+    fields = [{f.name for f in dataclasses.fields(kind)} & asked.keys() for kind in (RunConfig, recipe)]
+    kinds = zip((RunConfig, recipe), fields, strict=True)
+    made = [kind(**{name: asked[name] for name in names}) for kind, names in kinds]
+    known = set().union(*fields, {"run", "command"})
     return *made, {name: value for name, value in asked.items() if name not in known}
 
 
@@ -93,11 +105,17 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     if config.crop > arguments.size:
         raise UserError(f"--crop is {config.crop}, larger than the pictures ({arguments.size}). Give a smaller one.")
     cnn = _frozen_cnn(arguments.encoders)
-    splits = [_train_split(source, need_text=False) for source in arguments.data]
     with _one_after_another():
+        splits = [_train_split(source, need_text=False) for source in arguments.data]
         pictures = [pack_pictures(split, arguments.size, arguments.cache) for split in splits]
     torch.manual_seed(run_config.seed)
-    train_autoencoder(run_config, config, pictures, cnn, ImageAutoencoder(), rest)
+    channels = arguments.latent_channels
+    if arguments.base:
+        model = _part_of(arguments.base, "autoencoder", ImageAutoencoder)
+        model = model.widened(channels or model.config.latent_channels)
+    else:
+        model = ImageAutoencoder(channels or 16)
+    train_autoencoder(run_config, config, pictures, cnn, model, rest)
 
 
 def _gan(arguments: argparse.Namespace) -> None:
@@ -121,28 +139,43 @@ def _gan(arguments: argparse.Namespace) -> None:
     if not (arguments.autoencoder / "config.json").is_file():
         raise UserError(f"There is no autoencoder at {arguments.autoencoder}. Train it first: mmgen train autoencoder.")
     if run_config.steps <= config.regression_steps:
-        print(f"Note: the discriminator starts after step {config.regression_steps}, which this run does not reach.")
-    data = datasets.concatenate_datasets([_train_split(source) for source in arguments.data])
+        _ranks().print(
+            f"Note: the discriminator starts after step {config.regression_steps}, which this run does not reach."
+        )
     cnn = _frozen_cnn(arguments.encoders)
     bert, tokenizer = load_text_encoder(arguments.encoders / "text_encoder", arguments.encoders / "tokenizer")
     autoencoder = ImageAutoencoder.from_pretrained(arguments.autoencoder)
     with _one_after_another():
+        data = datasets.concatenate_datasets([_train_split(source) for source in arguments.data])
         pictures = pack_pictures(data, arguments.size, arguments.cache)
         cache = build_cache(
             data, pictures, bert, tokenizer, cnn, autoencoder, arguments.cache, best_device(), config.picture_size
         )
     sampler = Sampler(cache, data["label"], data["style"], data["concept"])
     torch.manual_seed(run_config.seed)
-    fusion = Fusion(cache.words.shape[1], cache.references.shape[2], cache.references.shape[1], width=arguments.width)
     latent_channels, latent_size = cache.latents.shape[1:3]
-    generator = Generator(latent_channels, latent_size, width=arguments.width, depth=arguments.depth)
+    if arguments.base:
+        fusion = _part_of(arguments.base, "fusion", Fusion)
+        generator = _part_of(arguments.base, "generator", Generator).widened(latent_channels)
+    else:
+        sizes = (cache.words.shape[1], cache.references.shape[2], cache.references.shape[1])
+        fusion = Fusion(*sizes, width=arguments.width)
+        generator = Generator(latent_channels, latent_size, width=arguments.width, depth=arguments.depth)
     styles = sorted(set(data["style"]) - {""})
 
     def export(model) -> None:
         folder = save_path(arguments.output)
-        write_checkpoint(folder, arguments.encoders, model.fusion, model.generator, autoencoder, styles)
+        parts = model.fusion, model.generator, autoencoder
+        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions)
 
     train_gan(run_config, config, cache, sampler, fusion, generator, autoencoder, cnn, export, rest)
+
+
+def _part_of(base: Path, name: str, kind: type):
+    """One trained part of a checkpoint, in full precision."""
+    if not (base / name / "config.json").is_file():
+        raise UserError(f"{base} holds no {name}. Give a checkpoint made by mmgen.")
+    return kind.from_pretrained(base / name, use_safetensors=True, low_cpu_mem_usage=False).float()
 
 
 def _train_split(source: Path, need_text: bool = True):
@@ -163,9 +196,25 @@ def _frozen_cnn(encoders: Path):
     return cnn
 
 
+@contextmanager
 def _one_after_another():
-    """With several processes the first fills the cache, and the others find it filled."""
+    """With several processes the first fills the cache, then the first of each other machine, then the rest.
+
+    So each cache is filled once: on a disk that the machines share the others find it filled, on disks of their own
+    each machine fills its own.
+    """
+    ranks = _ranks()
+    turn = 0 if ranks.is_main_process else 1 if ranks.is_local_main_process else 2
+    for _ in range(turn):
+        ranks.wait_for_everyone()
+    yield
+    for _ in range(turn, 2):
+        ranks.wait_for_everyone()
+
+
+def _ranks():
+    """What accelerate knows of this process among all; they wait for each other as long as filling a cache may take."""
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available()).main_process_first()
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))

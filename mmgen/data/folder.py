@@ -1,4 +1,4 @@
-"""Pictures with captions from any folder or zip file, as one `datasets.DatasetDict`.
+"""Pictures with captions from any folder, zip file or shards, as one `datasets.DatasetDict`.
 
 The layout is that of the `imagefolder` builder of `datasets`: a `metadata.jsonl` or `metadata.csv` whose rows have
 `file_name` and `text`, in the folder or in each of its split sub-folders; or, without metadata, a `x.txt` beside each
@@ -8,6 +8,7 @@ The layout is that of the `imagefolder` builder of `datasets`: a `metadata.jsonl
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -55,27 +57,32 @@ class _Row(NamedTuple):
 
 
 def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.DatasetDict:
-    """Load a folder or zip file of pictures with captions. Nothing is decoded, and nothing is written into the folder.
+    """Load a folder, zip file or shards of pictures with captions; nothing is decoded or written into the folder.
 
     A row's split is its column `split`, else the sub-folder train, validation or test that its picture lies in, else
     `train`. A folder that holds CelebA as published is read by `mmgen.data.celeba`.
 
     Args:
-        source: a folder, or a zip file of one, which is unpacked into the system's folder for temporary files.
+        source: a folder, or a zip file of one, which is unpacked into the system's folder for temporary files, or
+            WebDataset shards as `mmgen.data.shards.find_shards` takes them.
         need_text: whether a picture without a caption is an error.
 
     Returns:
-        splits with the columns of `FEATURES`: `image` ({"path", "bytes"}, not decoded), `text` (str, "" if it has
-        none), `captions` (list, `text` first, never empty), `label` (`text` unless given), `concept` (what labels
-        have in common, `label` unless given), `style`, `tags` (list) and `group`. Columns with other names are left
-        out.
+        splits with the columns of `FEATURES`: `image` ({"path", "bytes"}, not decoded; `mmgen.data.shards.open_picture`
+        opens the path), `text` (str, "" if it has none), `captions` (list, `text` first, never empty), `label` (`text`
+        unless given), `concept` (what labels have in common, `label` unless given), `style`, `tags` (list) and `group`.
+        Columns with other names are left out.
 
     Raises:
         UserError: the source, its metadata, one of its captions or one of its pictures is missing or wrong.
     """
-    from mmgen.data import celeba  # which needs `to_splits` of this module
+    from mmgen.data import celeba, shards  # which need names of this module
 
     path = Path(source).expanduser()
+    if found := shards.find_shards(path):
+        held = ((split, picture) for shard, split in found for picture in shards.read_shard(shard))
+        rows = [_Row(where, place, split, record) for split, (where, place, record) in held]
+        return _checked(rows, path, need_text)
     if not path.exists():
         raise UserError(f"There is no folder or zip file at {path}. Check the path and try again.")
     if not path.is_dir() and not zipfile.is_zipfile(path):
@@ -85,22 +92,56 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
         root = inner
     if celeba.is_celeba(root):
         return celeba.load_celeba(root)
-    parts = [part for part in sorted(root.iterdir()) if part.name.lower() in SPLITS and part.is_dir()]
-    if _metadata(root) or not any(_metadata(part) for part in parts):
-        parts = [root]
-    tables = [(part, _metadata(part)) for part in parts]
-    rows = [row for part, table in tables for row in (_listed(root, table) if table else _beside(root, part))]
+    rows = list(_rows(root))
+    _refuse([row for row in rows if not os.path.isfile(row.path)], "is not there", "Put it there, or remove its row.")
+    return _checked(rows, path, need_text)
+
+
+def _checked(rows: list[_Row], path: Path, need_text: bool) -> datasets.DatasetDict:
+    """The rows by split, if there are any and none lacks words that it needs."""
     if not rows:
         raise UserError(
             f"There are no pictures in {path}, or its metadata names none. Give each picture a caption, in a .txt file "
             "of the same name beside it or in a metadata.jsonl whose lines have file_name and text."
         )
-    _refuse([row for row in rows if not os.path.isfile(row.path)], "is not there", "Put it there, or remove its row.")
-    records = [{**_record(row), "image": row.path} for row in rows]
-    if need_text:
-        blank = [row for row, record in zip(rows, records, strict=True) if not record["text"]]
-        _refuse(blank, "has no caption", "Write it as text in the metadata, or in a .txt file of the same name.")
-    return to_splits(records)
+    blank = []
+
+    def records() -> Iterator[dict[str, Any]]:
+        for row in rows:
+            record = _record(row)
+            if need_text and not record["text"]:
+                blank.append(row)
+            yield {**record, "image": row.path}
+
+    splits = to_splits(records())
+    _refuse(blank, "has no caption", "Write it as text in the metadata, or in a .txt file of the same name.")
+    return splits
+
+
+def read_rows(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What `load_pairs` reads of a folder, row by row as it stands: whoever takes it checks each picture and caption.
+
+    Yields:
+        the picture's name with the file and line that names it, for messages; its absolute path, where there may be
+        nothing; and the row as written, whose captions `captions_of` reads.
+
+    Raises:
+        UserError: the metadata cannot be read.
+    """
+    root = folder.resolve()
+    while inner := _only_folder(root):
+        root = inner
+    for row in _rows(root):
+        yield row.where, row.path, row.record
+
+
+def captions_of(where: str, record: dict[str, Any]) -> list[str]:
+    """The captions of a row that `read_rows` gave, the first first; [""] if it has none.
+
+    Raises:
+        UserError: they are not text.
+    """
+    return _record(_Row(where, "", "train", record))["captions"]
 
 
 def to_splits(records: Iterable[dict[str, Any]]) -> datasets.DatasetDict:
@@ -112,6 +153,15 @@ def to_splits(records: Iterable[dict[str, Any]]) -> datasets.DatasetDict:
             column.append(record[name])
     order = sorted(splits, key=lambda split: split != "train")
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(splits[split], FEATURES) for split in order})
+
+
+def _rows(root: Path) -> Iterator[_Row]:
+    parts = [part for part in sorted(root.iterdir()) if part.name.lower() in SPLITS and part.is_dir()]
+    if _metadata(root) or not any(_metadata(part) for part in parts):
+        parts = [root]
+    for part in parts:
+        table = _metadata(part)
+        yield from _listed(root, table) if table else _beside(root, part)
 
 
 def _refuse(rows: list[_Row], why: str, remedy: str) -> None:
@@ -261,23 +311,46 @@ def _unpack(file: Path) -> Path:
         raise UserError(f"{home} belongs to somebody else. Remove it, or set TMPDIR to a folder of your own.")
     folder, fresh = home / key, Path(tempfile.mkdtemp(dir=home))
     try:
-        with zipfile.ZipFile(file) as packed:
-            names = _safe_entries(packed, file.name, status.st_size)
+        with _opened(file) as (packed, names):
             if folder.is_dir() and all((folder / name).is_file() for name in names):
                 return folder
-            for name, entry in names.items():
-                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                with packed.open(entry) as source, open(fresh / name, "xb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(fresh, folder)
-        return folder
+            _extract(packed, names, fresh)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(fresh, folder)
+            return folder
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def unpack(file: Path, folder: Path) -> None:
+    """Unpack a zip file with care into an empty folder.
+
+    Raises:
+        UserError: it is damaged or could do harm, or the disk is full.
+    """
+    with _opened(file) as (packed, names):
+        _extract(packed, names, folder)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """A zip file and the files in it by relative name; whatever goes wrong with it becomes a sentence."""
+    try:
+        with zipfile.ZipFile(file) as packed:
+            yield packed, _safe_entries(packed, file.name, file.stat().st_size)
     except UserError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file provokes
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise UserError(f"The disk is too full to unpack {file.name}. Make room and try again.") from error
         raise UserError(f"{file.name} could not be unpacked ({error}). Make it again, or give a folder.") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _extract(packed: zipfile.ZipFile, names: dict[str, zipfile.ZipInfo], folder: Path) -> None:
+    for name, entry in names.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with packed.open(entry) as source, open(folder / name, "xb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _safe_entries(packed: zipfile.ZipFile, title: str, size: int) -> dict[str, zipfile.ZipInfo]:

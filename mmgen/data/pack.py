@@ -1,18 +1,33 @@
-"""Pictures of a data set as one memory-mapped array: decoded once, read at random with no decoding in training."""
+"""Arrays on disk, memory-mapped: pictures are decoded once, and read at random with no decoding in training.
+
+They are filled piece by piece, so a data set may be far larger than the memory.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import math
 import os
+import shutil
 import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import datasets
 import numpy as np
 from tqdm import tqdm
 
-from mmgen.images import open_image, square
+from mmgen.data.shards import file_of, open_picture
+from mmgen.errors import UserError
+from mmgen.images import square
+
+CHUNK = 8  # pictures that one process decodes at a time
+STALE_SECONDS = 3600
 
 
 def pack_pictures(data: datasets.Dataset, size: int, cache: Path) -> np.ndarray:
@@ -22,36 +37,90 @@ def pack_pictures(data: datasets.Dataset, size: int, cache: Path) -> np.ndarray:
     new one and an unchanged one is opened at once.
 
     Raises:
-        UserError: a picture cannot be read.
+        UserError: a picture cannot be read, or the disk is full.
     """
-    paths = [image["path"] for image in data["image"]]
     stamp = hashlib.sha256(str(size).encode())
-    for path in paths:
-        stat = os.stat(path)
+    for path in _paths(data):
+        stat = os.stat(file_of(path))
         stamp.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    cache.mkdir(parents=True, exist_ok=True)
     file = cache / f"pictures-{stamp.hexdigest()[:16]}.npy"
+    return keep_array(file, len(data), _squares(_paths(data), size, len(data)))
+
+
+def keep_array(file: Path, count: int, parts: Iterable[tuple[slice | np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Open the array in a file, memory-mapped; where there is none yet, fill it first, whole or not at all.
+
+    Args:
+        count: length of the first axis.
+        parts: rows and the values that stand in them; the first tells shape and type. Read only to fill the file.
+
+    Raises:
+        UserError: the disk is full.
+    """
     if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale_parts(file)
         part = file.with_suffix(f".part{os.getpid()}")
-        for old in cache.glob(f"{file.stem}.part*"):
-            old.unlink(missing_ok=True)
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(paths), 4, size, size))
-        with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-            squares = pool.map(_square, paths, [size] * len(paths), chunksize=32)
-            progress = tqdm(
-                squares,
-                total=len(paths),
-                desc="reading pictures",
-                unit="img",
-                mininterval=0.5 if sys.stderr.isatty() else 30.0,
-            )
-            for index, pixels in enumerate(progress):
-                array[index] = pixels
-        array.flush()
-        del array
-        part.rename(file)
+        try:
+            array = None
+            for rows, values in parts:
+                if array is None:
+                    array = _new_array(part, (count, *values.shape[1:]), values.dtype)
+                array[rows] = values
+            array.flush()
+            os.replace(part, file)
+        finally:
+            part.unlink(missing_ok=True)
     return np.load(file, mmap_mode="r")
 
 
-def _square(path: str, size: int) -> np.ndarray:
-    return square(open_image(path), size)
+def _paths(data: datasets.Dataset) -> Iterator[str]:
+    for rows in data.select_columns("image").iter(1000):
+        yield from (image["path"] for image in rows["image"])
+
+
+def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """The pictures in order, decoded by all cores, a few chunks ahead of where they are wanted."""
+    workers = os.cpu_count() or 1
+    start, pending = 0, deque()
+    quiet = 0.5 if sys.stderr.isatty() else 30.0
+    with (
+        ProcessPoolExecutor(workers) as pool,
+        tqdm(total=count, desc="reading pictures", unit="img", mininterval=quiet) as bar,
+    ):
+        while (chunk := list(islice(paths, CHUNK))) or pending:
+            if chunk:
+                pending.append(pool.submit(_square_all, chunk, size))
+            if not chunk or len(pending) > 2 * workers:
+                pixels = pending.popleft().result()
+                yield slice(start, start + len(pixels)), pixels
+                start += len(pixels)
+                bar.update(len(pixels))
+
+
+def _square_all(paths: list[str], size: int) -> np.ndarray:
+    return np.stack([square(open_picture(path), size) for path in paths])
+
+
+def _new_array(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    """A new memory-mapped array that owns its space on the disk: one that fills up later would kill the writer."""
+    size = math.prod(shape) * kind.itemsize
+    full = f"{file.parent} has no room for {size / 1e9:.1f} GB. Free some, or choose another --cache."
+    if size > shutil.disk_usage(file.parent).free:
+        raise UserError(full)
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(file, "r+b") as handle:
+            try:
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise UserError(full) from error
+    return array
+
+
+def _remove_stale_parts(file: Path) -> None:
+    """Remove what a killed process left; a part that is still being written may be another process's."""
+    for old in file.parent.glob(f"{file.stem}.part*"):
+        if time.time() - old.stat().st_mtime > STALE_SECONDS:
+            old.unlink(missing_ok=True)

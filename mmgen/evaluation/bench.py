@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 
 from mmgen.data import recolour
+from mmgen.data.shards import file_of, open_picture
 from mmgen.devices import autocast
 from mmgen.evaluation.distances import frechet, kernel, precision_recall, squared_distances
 from mmgen.evaluation.judge import PACKAGE, SIZE, Judge
-from mmgen.images import open_image, to_tensor
+from mmgen.images import to_tensor
 from mmgen.pipeline import MultimodalGANPipeline
 
 CANDIDATES = 100
@@ -91,7 +92,7 @@ def gallery(splits, judge: Judge, cache: Path, progress: Progress) -> Gallery:
     chosen = np.random.default_rng(5).permutation(len(families))[:KIN]
     pairs = [path for index in chosen for path in families[index][:2]]
     if pairs:
-        close = made.compare(judge.look(open_image(path) for path in progress(pairs, "pictures of one kind")))
+        close = made.compare(judge.look(open_picture(path) for path in progress(pairs, "pictures of one kind")))
         made.kinship = float(np.median(np.linalg.norm(close[::2] - close[1::2], axis=1)))
     return made
 
@@ -99,11 +100,11 @@ def gallery(splits, judge: Judge, cache: Path, progress: Progress) -> Gallery:
 def _kept(paths: list[str], judge: Judge, cache: Path, progress: Progress) -> np.ndarray:
     stamp = hashlib.sha256(f"{PACKAGE.integrity} {SIZE}".encode())
     for path in paths:
-        stat = os.stat(path)
+        stat = os.stat(file_of(path))
         stamp.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     file = cache / f"judged-{stamp.hexdigest()[:16]}.npy"
     if not file.exists():
-        raw = judge.look(open_image(path) for path in progress(paths, "real pictures"))
+        raw = judge.look(open_picture(path) for path in progress(paths, "real pictures"))
         cache.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{file.stem}.part{os.getpid()}.npy")
         np.save(part, raw)
@@ -265,7 +266,7 @@ def reference_following(
         if not len(others):
             continue
         reference = int(rng.choice(others))
-        image = open_image(real.paths[reference])
+        image = open_picture(real.paths[reference])
         drawn = judge.look(pipe(str(real.names[rows[0]]), references=[image], seed=1).images)
         nearest = real.styles[rows[(real.seen[rows] @ real.compare(drawn)[0]).argmax()]]
         of_reference = real.styles[rows[(real.seen[rows] @ real.seen[reference]).argmax()]]
@@ -285,7 +286,7 @@ def reconstruction(pipe: MultimodalGANPipeline, judge: Judge, paths: list[str], 
     """
     psnrs, before, after = [], [], []
     for path in progress(paths, "reconstructions"):
-        pixels = to_tensor(open_image(path), pipe.image_size)[None]
+        pixels = to_tensor(open_picture(path), pipe.image_size)[None]
         with autocast(pipe.device):
             restored = pipe.autoencoder.decode(pipe.autoencoder.encode(pixels.to(pipe.device)).float())
         restored = restored.float().cpu().clamp(-1, 1)

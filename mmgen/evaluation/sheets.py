@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import datasets
 from PIL import Image
 
-from mmgen.images import open_image
+from mmgen.data.shards import open_picture
 from mmgen.pipeline import MultimodalGANPipeline
 
 
@@ -44,7 +44,7 @@ def comparison(
     chosen = rng.sample(sorted(set(concepts)), min(count, len(set(concepts))))
     rows = [data[rng.choice([i for i, concept in enumerate(concepts) if concept == name])] for name in chosen]
     captions = [row["captions"][min(1, len(row["captions"]) - 1)] for row in rows]
-    real = [open_image(row["image"]["path"]) for row in rows]
+    real = [open_picture(row["image"]["path"]) for row in rows]
     drawn = [pipe(caption, seed=seed).images[0] for caption in captions]
     columns = min(columns, len(rows))
     return grid(interleave(real, drawn, columns), columns), captions

@@ -47,10 +47,12 @@ def train_autoencoder(
         with run.accelerator.autocast():
             restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=config.noise).float()
         pixel_loss = F.l1_loss(restored, pixels)
+        square_loss = F.mse_loss(restored, pixels)
         half = slice(0, max(1, len(pixels) // 2))  # The frozen CNN costs more than the autoencoder itself.
         ground = torch.rand(len(pixels[half]), 3, 1, 1, device=run.device) * 2 - 1
         feature_loss = feature_distance(cnn, composite(restored[half], ground), composite(pixels[half], ground))
-        run.accelerator.backward(pixel_loss + config.feature_weight * feature_loss)
+        loss = pixel_loss + config.square_weight * square_loss + config.feature_weight * feature_loss
+        run.accelerator.backward(loss)
         run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
         for group in optimizer.param_groups:
             group["lr"] = run.learning_rate(config.learning_rate)

@@ -19,7 +19,7 @@ class Batch:
         z: noise [n, noise_channels].
         condition: the arguments of `Fusion`.
         latents: the targets [n, C, h, w].
-        restored: the targets as the discriminator sees them, uint8 [n, 4, P, P].
+        restored: the targets as the discriminator sees them, uint8 [n, 4, P, P], or None.
         judged: [n, W + D] the condition as the discriminator sees it: the mean word token and the mean reference token,
             each of length sqrt(channels), or zero where absent.
         wrong: [n] number of another sample of the batch whose condition cannot fit.
@@ -30,7 +30,7 @@ class Batch:
     z: torch.Tensor
     condition: dict[str, torch.Tensor]
     latents: torch.Tensor
-    restored: torch.Tensor
+    restored: torch.Tensor | None
     judged: torch.Tensor
     wrong: torch.Tensor
     has_mismatch: torch.Tensor
@@ -38,8 +38,12 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if name != "condition"}
-        return Batch(condition={name: value.to(device) for name, value in self.condition.items()}, **moved)
+
+        def move(value):
+            return value.to(device) if torch.is_tensor(value) else value
+
+        moved = {name: move(value) for name, value in vars(self).items() if name != "condition"}
+        return Batch(condition={name: move(value) for name, value in self.condition.items()}, **moved)
 
 
 def make_batch(cache: TrainingCache, samples: Samples, noise_channels: int, rng: np.random.Generator) -> Batch:
@@ -71,7 +75,7 @@ def make_batch(cache: TrainingCache, samples: Samples, noise_channels: int, rng:
             "reference_weights": reference_weights,
         },
         latents=torch.from_numpy(cache.latents[samples.picture].astype(np.float32)),
-        restored=torch.from_numpy(cache.restored[samples.picture]),
+        restored=None if cache.restored is None else torch.from_numpy(cache.restored[samples.picture]),
         judged=judged,
         wrong=wrong,
         has_mismatch=has_condition & has_condition[wrong] & (wrong >= 0),

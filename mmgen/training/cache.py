@@ -7,8 +7,8 @@ and each caption passes through the frozen networks once.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,16 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from mmgen.data.pack import keep_array
 from mmgen.devices import autocast
 from mmgen.images import from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 
 CODE_CHANNELS = 8
+BATCH = 32
+
+Parts = Iterator[tuple[slice | np.ndarray, np.ndarray]]
 
 
 @dataclass
@@ -45,7 +49,7 @@ class TrainingCache:
     """
 
     latents: np.ndarray
-    restored: np.ndarray
+    restored: np.ndarray | None
     references: np.ndarray
     words: np.ndarray
     offsets: np.ndarray
@@ -72,16 +76,17 @@ def build_cache(
     autoencoder: ImageAutoencoder,
     folder: Path,
     device: torch.device,
-    picture_size: int,
+    picture_size: int | None,
 ) -> TrainingCache:
     """Compute or open the cache of one split.
 
     Args:
         pictures: the packed pictures of `data`, uint8 [N, 4, S, S].
         folder: where the arrays are kept, under names made of the data's and the networks' contents.
-        picture_size: side of `restored` in pixels, at which the discriminator judges.
+        picture_size: side of `restored` in pixels, at which the discriminator judges; None where none will.
     """
     caption_ids, captions = _number_captions(data["captions"])
+    concepts = data["concept"][:]
     data_key = Path(pictures.filename).stem  # Made of every picture's path, size and time.
     cnn_key, autoencoder_key, text_key = (_weights_digest(model) for model in (cnn, autoencoder, text_encoder))
     caption_key = _digest("\n".join(captions).encode())
@@ -89,49 +94,48 @@ def build_cache(
         model.to(device).eval()
     autoencoder.to(memory_format=torch.channels_last)
 
-    def keep(name: str, key: str, make) -> np.ndarray:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{name}-{_digest(key.encode())}.npy"
-        if not file.exists():
-            part = file.with_name(f"{file.stem}.part{os.getpid()}.npy")
-            np.save(part, make())
-            part.rename(file)
-        return np.load(file, mmap_mode="r")
+    def keep(name: str, key: str, count: int, parts: Parts) -> np.ndarray:
+        return keep_array(folder / f"{name}-{_digest(key.encode())}.npy", count, parts)
 
-    def batches(what: str, size: int = 32):
+    def batches(what: str, array: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
         quiet = 0.5 if sys.stderr.isatty() else 30.0
-        for start in tqdm(range(0, len(pictures), size), desc=what, unit="batch", mininterval=quiet):
-            yield from_uint8(torch.from_numpy(pictures[start : start + size])).to(device)
+        for start in tqdm(range(0, len(array), BATCH), desc=what, unit="batch", mininterval=quiet):
+            yield slice(start, start + BATCH), torch.from_numpy(array[start : start + BATCH].copy()).to(device)
 
     @torch.inference_mode()
-    def make_latents() -> np.ndarray:
-        with autocast(device):
-            return np.concatenate([autoencoder.encode(x).half().cpu().numpy() for x in batches("latents")])
-
-    latents = keep("latents", data_key + autoencoder_key, make_latents)
-
-    @torch.inference_mode()
-    def make_restored() -> np.ndarray:
-        made = []
-        for start in tqdm(range(0, len(latents), 32), desc="reconstructions", unit="batch", mininterval=30.0):
+    def make_latents() -> Parts:
+        for rows, x in batches("latents", pictures):
             with autocast(device):
-                x = autoencoder.decode(torch.from_numpy(latents[start : start + 32]).float().to(device))
-            x = F.interpolate(x.float(), size=(picture_size, picture_size), mode="area").clamp(-1, 1)
-            made.append(((x + 1) * 127.5).round().byte().cpu().numpy())
-        return np.concatenate(made)
+                x = autoencoder.encode(from_uint8(x))
+            yield rows, x.half().cpu().numpy()
+
+    latents = keep("latents", data_key + autoencoder_key, len(pictures), make_latents())
 
     @torch.inference_mode()
-    def make_references() -> np.ndarray:
-        def tokens(x: torch.Tensor) -> np.ndarray:
-            return reference_tokens(cnn(reference_view(x))).half().cpu().numpy()
+    def make_restored() -> Parts:
+        for rows, x in batches("reconstructions", latents):
+            with autocast(device):
+                x = autoencoder.decode(x.float())
+            x = F.interpolate(x.float(), size=(picture_size, picture_size), mode="area").clamp(-1, 1)
+            yield rows, ((x + 1) * 127.5).round().byte().cpu().numpy()
 
-        return np.concatenate([tokens(x) for x in batches("references")])
+    @torch.inference_mode()
+    def make_references() -> Parts:
+        for rows, x in batches("references", pictures):
+            yield rows, reference_tokens(cnn(reference_view(from_uint8(x)))).half().cpu().numpy()
 
-    pieces = tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
-    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])])
-    words = keep("words", caption_key + text_key, lambda: encode_pieces(pieces, text_encoder, tokenizer, device))
-    references = keep("references", data_key + cnn_key, make_references)
-    restored = keep("restored", data_key + autoencoder_key + str(picture_size), make_restored)
+    def make_codes() -> Parts:
+        yield slice(None), appearance_codes(references, concepts)
+
+    pieces, offsets = _word_pieces(captions, tokenizer)
+    tokens = _encode_pieces(pieces, offsets, text_encoder, tokenizer, device)
+    words = keep("words", caption_key + text_key, len(pieces), tokens)
+    references = keep("references", data_key + cnn_key, len(pictures), make_references())
+    restored = None
+    if picture_size:
+        restored = keep("restored", data_key + autoencoder_key + str(picture_size), len(pictures), make_restored())
+    code_key = data_key + cnn_key + _digest("\n".join(concepts).encode())
+    codes = keep("codes", code_key, len(pictures), make_codes())
     return TrainingCache(
         latents=latents,
         restored=restored,
@@ -140,27 +144,33 @@ def build_cache(
         offsets=offsets,
         caption_ids=caption_ids,
         captions=captions,
-        codes=appearance_codes(references, data["concept"]),
+        codes=codes,
     )
 
 
+def _word_pieces(captions: list[str], tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """The word pieces of all captions end to end, int32, and where each caption's start, int [M + 1]."""
+    pieces, lengths = [], []
+    for start in range(0, len(captions), 10_000):
+        ids = tokenizer(captions[start : start + 10_000], truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
+        pieces.append(np.array([piece for caption in ids for piece in caption], dtype=np.int32))
+        lengths += [len(caption) for caption in ids]
+    return np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)])
+
+
 @torch.inference_mode()
-def encode_pieces(
-    pieces: list[list[int]], model: nn.Module, tokenizer, device: torch.device, batch: int = 256
-) -> np.ndarray:
-    """Word pieces of all captions -> their tokens end to end, float16 [sum of lengths, W]."""
-    lengths = np.array([len(ids) for ids in pieces])
-    offsets = np.concatenate([[0], lengths.cumsum()])
-    words = np.zeros((int(offsets[-1]), model.config.hidden_size), dtype=np.float16)
-    order = np.argsort(lengths, kind="stable")
+def _encode_pieces(
+    pieces: np.ndarray, offsets: np.ndarray, model: nn.Module, tokenizer, device: torch.device, batch: int = 256
+) -> Parts:
+    """Word pieces -> their tokens float16 [n, W], with their places among the pieces; captions of like length first."""
+    order = np.argsort(np.diff(offsets), kind="stable")
     quiet = 0.5 if sys.stderr.isatty() else 30.0
     for start in tqdm(range(0, len(order), batch), desc="captions", unit="batch", mininterval=quiet):
-        chosen = order[start : start + batch]
-        padded = tokenizer.pad({"input_ids": [pieces[i] for i in chosen]}, return_tensors="pt").to(device)
-        hidden = text_tokens(model, padded["input_ids"], padded["attention_mask"]).half().cpu().numpy()
-        for row, index in enumerate(chosen):
-            words[offsets[index] : offsets[index + 1]] = hidden[row, : lengths[index]]
-    return words
+        places = [np.arange(offsets[index], offsets[index + 1]) for index in order[start : start + batch]]
+        ids = [pieces[place].tolist() for place in places]
+        padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
+        hidden = text_tokens(model, padded["input_ids"], padded["attention_mask"])
+        yield np.concatenate(places), hidden[padded["attention_mask"].bool()].half().cpu().numpy()
 
 
 def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:
@@ -174,19 +184,40 @@ def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:
     Returns:
         float32 [N, 8]; NaN for a picture that is alone in its concept, which has nothing to be told apart from.
     """
-    pooled = np.stack([np.asarray(tokens, dtype=np.float32).mean(0) for tokens in references])
-    _, groups = np.unique(np.asarray(concepts), return_inverse=True)
-    sums = np.zeros((groups.max() + 1, pooled.shape[1]), dtype=np.float32)
-    np.add.at(sums, groups, pooled)
-    residual = pooled - (sums / np.bincount(groups)[:, None])[groups]
-    centred = residual / (pooled.std(0) + 1e-6)
-    _, _, directions = np.linalg.svd(centred.T @ centred / len(centred))
-    code = centred @ directions[:CODE_CHANNELS].T
-    code = np.pad(code, ((0, 0), (0, max(0, CODE_CHANNELS - code.shape[1]))))
-    several = (np.bincount(groups) > 1)[groups]
-    ranks = code[several].argsort(0, kind="stable").argsort(0, kind="stable")
+    _, groups, sizes = np.unique(np.asarray(concepts), return_inverse=True, return_counts=True)
+    several = (sizes > 1)[groups]
+    numbers = (np.cumsum(sizes > 1) - 1)[groups]  # of the concepts that have several pictures, which alone count
+    sizes = sizes[sizes > 1, None]
+
+    def pooled() -> Iterator[tuple[slice, np.ndarray]]:
+        """The mean reference tokens float32 [n, D], some pictures at a time, as all of them may be too many."""
+        for start in range(0, len(references), 1024):
+            rows = slice(start, start + 1024)
+            yield rows, np.asarray(references[rows], dtype=np.float32).mean(1)
+
+    channels = references.shape[2]
+    sums = np.zeros((len(sizes), channels), dtype=np.float32)
+    total, squares = np.zeros((2, channels))
+    for rows, values in pooled():
+        np.add.at(sums, numbers[rows][several[rows]], values[several[rows]])
+        total += values.sum(0, dtype=np.float64)
+        squares += np.square(values, dtype=np.float64).sum(0)
+    spread = np.sqrt((squares / len(references) - (total / len(references)) ** 2).clip(0)) + 1e-6
+    means = sums / sizes
+
+    def centred() -> Iterator[np.ndarray]:
+        for rows, values in pooled():
+            yield (values[several[rows]] - means[numbers[rows][several[rows]]]) / spread.astype(np.float32)
+
+    covariance = np.zeros((channels, channels))
+    for values in centred():
+        covariance += values.T @ values
+    _, _, directions = np.linalg.svd(covariance.astype(np.float32))
+    code = np.concatenate([values @ directions[:CODE_CHANNELS].T for values in centred()])
+    code = np.pad(code, ((0, 0), (0, CODE_CHANNELS - code.shape[1])))
+    ranks = code.argsort(0, kind="stable").argsort(0, kind="stable")
     uniform = (torch.from_numpy(ranks).double() + 0.5) / max(1, len(ranks))
-    result = np.full((len(code), CODE_CHANNELS), np.nan, dtype=np.float32)
+    result = np.full((len(references), CODE_CHANNELS), np.nan, dtype=np.float32)
     result[several] = torch.special.ndtri(uniform).float().numpy()
     return result
 

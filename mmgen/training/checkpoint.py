@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 from mmgen.pipeline import MultimodalGANPipeline
 
+CAPTIONS_FILE = "captions.txt"
+MOST_CAPTIONS = 4000
+
 
 def write_checkpoint(
     folder: Path,
@@ -21,6 +25,22 @@ def write_checkpoint(
     generator: Generator,
     autoencoder: ImageAutoencoder,
     styles: Sequence[str] = (),
+    captions: Sequence[str] = (),
+) -> None:
+    """Write a checkpoint of parts that were trained with the encoders of `mmgen encoders`.
+
+    Args:
+        encoders: folder made by `mmgen encoders`.
+        captions: some that it was trained on; see `save_checkpoint`.
+    """
+    bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
+    cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
+    pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, fusion, generator, autoencoder, styles=styles)
+    save_checkpoint(folder, pipe, captions)
+
+
+def save_checkpoint(
+    folder: Path, pipe: MultimodalGANPipeline, captions: Sequence[str], facts: dict[str, object] | None = None
 ) -> None:
     """Write `folder` in the diffusers layout, whole or not at all; a checkpoint that stood there is replaced.
 
@@ -28,25 +48,24 @@ def write_checkpoint(
     one step of 8-bit colour. The CNN stays in float32, because its batch norms hold variances that float16 cannot.
 
     Args:
-        encoders: folder made by `mmgen encoders`.
+        captions: what it was trained on, for whoever fine-tunes it (`mmgen.training.prior`); up to `MOST_CAPTIONS` of
+            them, evenly spread, are written, one a line.
+        facts: about its training, written as training.json.
     """
-    bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
-    cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
-    pipe = MultimodalGANPipeline(
-        text_encoder=bert,
-        tokenizer=tokenizer,
-        image_encoder=cnn,
-        image_processor=processor,
-        fusion=copy.deepcopy(fusion).cpu(),
-        generator=copy.deepcopy(generator).cpu(),
-        autoencoder=copy.deepcopy(autoencoder).cpu(),
-        styles=styles,
-    )
-    for part in (pipe.text_encoder, pipe.fusion, pipe.generator, pipe.autoencoder):
-        part.half()
+    parts = dict(pipe.components)
+    for name in ("text_encoder", "fusion", "generator", "autoencoder"):
+        parts[name] = copy.deepcopy(parts[name]).cpu()
+    stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))
+    for name in ("text_encoder", "fusion", "generator", "autoencoder"):
+        parts[name].half()
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    pipe.save_pretrained(part)
+    stored.save_pretrained(part)
+    every = max(1, -(-len(captions) // MOST_CAPTIONS))
+    lines = [" ".join(caption.split()) for caption in captions[::every]]
+    (part / CAPTIONS_FILE).write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
+    if facts:
+        (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

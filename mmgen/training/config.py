@@ -17,7 +17,7 @@ class RunConfig:
     """What every training command shares."""
 
     output: str
-    steps: int
+    steps: int | None
     batch_size: int = _option(32, "pictures a step and process")
     seed: int = _option(0, "of everything random", least=0)
     cooldown: int = _option(0, "last steps over which the learning rates fall to 0", least=0)
@@ -27,6 +27,8 @@ class RunConfig:
     log_with: str = _option("tensorboard", "where the log goes", choices=("tensorboard", "wandb", "trackio", "none"))
     precision: str = _option("auto", "bf16 where it is fast (auto)", choices=("auto", "bf16", "no"))
     resume: bool = False
+    minutes: float | None = None  # Of training; then `steps` is None.
+    sample_seconds: float = 5.0  # Between samples, where they come by time.
 
 
 @dataclass
@@ -36,6 +38,7 @@ class AutoencoderConfig:
     learning_rate: float = _option(1e-3, "of AdamW")
     crop: int = _option(128, "side of the training crops in pixels, a multiple of 32")
     noise: float = _option(0.2, "strongest Gaussian noise on the unnormalised latents", least=0)
+    square_weight: float = _option(0.0, "of the mean squared error beside L1", least=0)
     feature_weight: float = _option(0.1, "of the feature loss beside L1", least=0)
 
 
@@ -55,3 +58,19 @@ class GANConfig:
     fade_steps: int = _option(600, "steps in which the paired weight goes from start to end")
     picture_size: int = _option(96, "side in pixels at which the frozen CNN judges, a multiple of 32", least=64)
     ema_images: float = _option(20_000, "half-life in pictures of the averaged weights")
+
+
+@dataclass
+class FinetuneConfig:
+    """The recipe of fine-tuning."""
+
+    preset: str = _option("everything", "what learns", choices=("style", "concept", "everything"))
+    prior: float = _option(0.4, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
+    prior_drawings: int = _option(1536, "drawings of the base to keep")
+    batch_size: int = _option(32, "samples a step")
+    learning_rate: float = _option(1e-3, "of the generator, at its highest")
+    decoder_learning_rate: float = _option(3e-4, "of the autoencoder's decoder, at its highest")
+    ema_images: float = _option(1_000, "half-life in samples of the averaged weights")
+    tune_autoencoder: bool | None = None
+    watch: list[str] = field(default_factory=list)
+    seed: int = _option(0, "of everything random", least=0)

@@ -116,6 +116,7 @@ def train_gan(
         norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
         step_with_rate(active, rate)
         generator.mapping.track_mean(batch.z)
+        run.average(generator.mapping.mean)
         ema.update(model, run_config.batch_size * run.accelerator.num_processes)
         run.log({**values, "paired": paired, "norm": norm})
         if run.due(run_config.sample_every):

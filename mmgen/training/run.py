@@ -1,5 +1,7 @@
 """One training run in one folder: steps, seeds, log, samples, saved state and exact resume, on accelerate.
 
+With several processes, on one machine or many, the first alone writes.
+
 output/
   config.json         what was asked for
   log.csv             one line each `log_every` steps
@@ -34,6 +36,9 @@ from tqdm import tqdm
 from mmgen.devices import best_device, has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.training.config import RunConfig
+from mmgen.training.control import Control
+
+CLOCK = "clock.json"
 
 
 class Run:
@@ -48,12 +53,15 @@ class Run:
         UserError: the folder holds another run and `resume` was not asked for, or the tracker is not installed.
     """
 
-    def __init__(self, config: RunConfig, recipe: dict[str, object] | None = None):
-        self.config = config
+    def __init__(self, config: RunConfig, recipe: dict[str, object] | None = None, control: Control | None = None):
+        self.config, self.control = config, control
         self._kept: dict[str, nn.Module] = {}
         self.output = Path(config.output)
         self.step = 0
+        self.seconds = 0.0  # Of training, over all sittings.
+        self.paused = self.stopped = False  # Ended before its time: to go on later, or for good.
         self._stop = False
+        self._last_loss: float | None = None
         self._postfix: dict[str, str] = {}
         states = self._states()
         if states and not config.resume:
@@ -62,7 +70,6 @@ class Run:
             )
         if config.resume and not states:
             raise UserError(f"There is nothing to resume in {self.output}. Leave --resume away to start anew.")
-        (self.output / "samples").mkdir(parents=True, exist_ok=True)
         precision = config.precision
         if precision == "auto":
             precision = "bf16" if has_fast_bf16(best_device()) else "no"
@@ -74,6 +81,11 @@ class Run:
             log_with=None if config.log_with == "none" else config.log_with,
             project_dir=self.output / "logs",
         )
+        # Saved without the wrapper that several processes train in, so that any number of them can go on from it.
+        self.accelerator.register_save_state_pre_hook(self._unwrapped_states)
+        self.accelerator.register_load_state_pre_hook(self._unwrap)
+        if self.is_main:
+            (self.output / "samples").mkdir(parents=True, exist_ok=True)
         self.accelerator.init_trackers(self.output.name)
         if self.is_main:
             self._note_config({**asdict(config), **(recipe or {}), "processes": self.accelerator.num_processes})
@@ -89,21 +101,48 @@ class Run:
     @property
     def images(self) -> int:
         """Images seen by all ranks."""
-        return self.step * self.config.batch_size * self.accelerator.num_processes
+        return self.step * self._batch
+
+    @property
+    def _batch(self) -> int:
+        return self.config.batch_size * self.accelerator.num_processes
 
     def keep(self, name: str, module: nn.Module) -> None:
         """Save and load a module that accelerate does not prepare, such as an average, with the state."""
         self._kept[name] = module
 
     def resume(self) -> None:
-        """Load the newest state, if `resume` was asked for; call after everything is prepared and kept."""
+        """Load the newest state, if `resume` was asked for; call after everything is prepared and kept.
+
+        Raises:
+            UserError: machines whose disks hold different states.
+        """
         if self.config.resume:
             newest = self._states()[-1]
+            mine = torch.tensor([int(newest.name.rpartition("-")[2])], device=self.device)
+            if len(set(self.accelerator.gather(mine).tolist())) > 1:
+                raise UserError(
+                    f"The machines hold different states in {self.output}. Put it on a disk that all of them see, or "
+                    "copy it from the first machine to the others."
+                )
             self.accelerator.load_state(str(newest))
             for name, module in self._kept.items():
                 module.load_state_dict(load_file(newest / f"{name}.safetensors"))
-            self.step = int(newest.name.rpartition("-")[2])
+            self.step = int(mine)
+            self.seconds = json.loads((newest / CLOCK).read_text())["seconds"] if (newest / CLOCK).exists() else 0.0
             self._cut_log()
+
+    def average(self, tensor: torch.Tensor) -> None:
+        """Bring a buffer that each rank tracks by itself to its mean over the ranks, in place."""
+        if self.accelerator.num_processes > 1:
+            tensor.copy_(self.accelerator.reduce(tensor, "mean"))
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0 to 1: of its minutes if it has them, else of its steps."""
+        if self.config.minutes is not None:
+            return min(1.0, self.seconds / (60 * self.config.minutes))
+        return min(1.0, self.step / self.config.steps)
 
     def learning_rate(self, base: float, warmup: int = 100) -> float:
         """Learning rate at this step: linear warm-up, constant, linear fall over the `cooldown`."""
@@ -113,7 +152,7 @@ class Run:
         return rate
 
     def steps(self) -> Iterator[int]:
-        """Yield step numbers; saves between them, and at the end or when the process is told to stop."""
+        """Yield step numbers; saves between them, and at the end or when the process is told to pause or stop."""
         previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         stop = False
         bar = tqdm(
@@ -126,15 +165,17 @@ class Run:
         )
         saved, started, first = time.monotonic(), time.monotonic(), self.step
         try:
-            while self.step < self.config.steps and not stop:
+            while self.progress < 1 and not stop:
                 self._seed()
+                before = time.monotonic()
                 yield self.step
                 self.step += 1
-                seconds = time.monotonic() - started
-                per_second = (self.step - first) * self.config.batch_size * self.accelerator.num_processes / seconds
+                self.seconds += time.monotonic() - before
+                per_second = (self.images - first * self._batch) / (time.monotonic() - started)
                 self._postfix["images/s"] = f"{per_second:.1f}"
                 bar.set_postfix(self._postfix, refresh=False)
                 bar.update()
+                self._obey(per_second)
                 stop, save = self._agree(self._stop, time.monotonic() - saved > self.config.save_minutes * 60)
                 if save:
                     self.save()
@@ -151,6 +192,7 @@ class Run:
         if self.step % self.config.log_every or not self.is_main:
             return
         numbers = {name: torch.as_tensor(value).detach().item() for name, value in values.items()}
+        self._last_loss = next((value for value in numbers.values() if value == value), None)
         self._postfix.update({name: f"{value:.3f}" for name, value in numbers.items()})
         self.accelerator.log(numbers, step=self.step)
         row = {"step": self.step, "images": self.images, "time": round(time.time(), 1), **numbers}
@@ -166,10 +208,10 @@ class Run:
         """Whether something that happens each `every` steps is due after this step."""
         return bool(every) and ((self.step + 1) % every == 0 or self.step + 1 == self.config.steps)
 
-    def sample(self, sheet: Image.Image) -> None:
-        """Keep a sample sheet of this step."""
+    def sample(self, sheet: Image.Image, steps: int | None = None) -> None:
+        """Keep a sample sheet of what so many steps have made of the model; by default those with the present one."""
         if self.is_main:
-            sheet.save(self.output / "samples" / f"{self.step + 1:08d}.png")
+            sheet.save(self.output / "samples" / f"{self.step + 1 if steps is None else steps:08d}.png")
 
     def save(self) -> None:
         """Save the state beside the older one, and put it in place only when it is whole.
@@ -185,21 +227,24 @@ class Run:
             )
         final = self.output / f"state-{self.step:08d}"
         part = self.output / "state.part"
-        if not final.exists():
-            if self.is_main:
-                shutil.rmtree(part, ignore_errors=True)
-            self.accelerator.wait_for_everyone()
+        if self.is_main and not final.exists():
+            shutil.rmtree(part, ignore_errors=True)
             self.accelerator.save_state(str(part))
-            if self.is_main:
-                for name, module in self._kept.items():
-                    state = {key: value.contiguous() for key, value in module.state_dict().items()}
-                    save_file(state, part / f"{name}.safetensors")
-            self.accelerator.wait_for_everyone()
-            if self.is_main:
-                part.rename(final)
+            for name, module in self._kept.items():
+                state = {key: value.contiguous() for key, value in module.state_dict().items()}
+                save_file(state, part / f"{name}.safetensors")
+            (part / CLOCK).write_text(json.dumps({"seconds": round(self.seconds, 3)}))
+            part.rename(final)
         if self.is_main:
             for old in self._states()[:-2]:
                 shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+
+    def _unwrapped_states(self, models: list[nn.Module], states: list[dict], folder: str) -> None:
+        states[:] = [self.accelerator.unwrap_model(model).state_dict() for model in models]
+
+    def _unwrap(self, models: list[nn.Module], folder: str) -> None:
+        models[:] = [self.accelerator.unwrap_model(model) for model in models]
 
     def _states(self) -> list[Path]:
         return sorted(path for path in self.output.glob("state-*") if path.is_dir())
@@ -233,8 +278,28 @@ class Run:
         mine = torch.tensor([float(flag) for flag in flags], device=self.device)
         return (self.accelerator.reduce(mine, "sum") > 0).tolist()
 
+    def _obey(self, per_second: float) -> None:
+        """Report to whoever watches, and do what they say."""
+        if self.control is None:
+            return
+        command = self.control.command()
+        self.stopped = self.stopped or command == "stop"
+        self._stop = self._stop or command is not None
+        self.paused = self._stop and not self.stopped
+        left = (1 - self.progress) / max(self.progress, 1e-9) * self.seconds
+        values = {"loss": self._last_loss, "images_per_second": round(per_second, 2), "eta_seconds": round(left, 1)}
+        budget = None if self.config.minutes is None else 60 * self.config.minutes
+        self.control.report(
+            step=self.step,
+            steps=self.config.steps,
+            seconds=round(self.seconds, 1),
+            budget_seconds=budget,
+            images=self.images,
+            **values,
+        )
+
     def _ask_to_stop(self, number: int, frame: object) -> None:
-        if self._stop:
+        if self._stop and number == signal.SIGINT:  # Others may come twice, from a cluster and from torchrun.
             raise KeyboardInterrupt
         self._stop = True
 

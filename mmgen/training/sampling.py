@@ -3,7 +3,7 @@
     words alone          the caption, any of the picture's
     words + reference    same style, other label, with a caption that leaves the style to the reference;
                          same label, other style, with a caption that names the style; or the picture itself
-    reference alone      the picture itself
+    reference alone      the picture itself; so are all pictures without a caption
     neither              noise alone
 
 So a reference seldom has to be copied: what counts as right for it is mostly a neighbour (IC-GAN, Casanova et al.
@@ -46,21 +46,34 @@ class Samples:
 
 
 class Sampler:
-    """Draws training samples from labels, styles and concepts (lists over the N pictures)."""
+    """Draws training samples from labels, styles and concepts (lists over the N pictures).
 
-    def __init__(self, cache: TrainingCache, labels: list[str], styles: list[str], concepts: list[str]):
+    Args:
+        targets: how many pictures, the first ones, are to be drawn; the others are references only. All by default.
+    """
+
+    def __init__(
+        self,
+        cache: TrainingCache,
+        labels: list[str],
+        styles: list[str],
+        concepts: list[str],
+        targets: int | None = None,
+    ):
         self.caption_ids = [np.array(ids) for ids in cache.caption_ids]
         self.styles = styles
         self.concepts = np.unique(np.asarray(concepts), return_inverse=True)[1]
         self.labels = labels
         counts = np.bincount(self.concepts)[self.concepts]
-        self.chances = counts**-0.8 / (counts**-0.8).sum()
+        chances = np.where(np.arange(len(counts)) < (targets or len(counts)), counts**-0.8, 0.0)
+        self.chances = chances / chances.sum()
         self.of_style, self.of_label = _positions(styles), _positions(labels)
         self.names_style = [
             np.array([bool(style) and style in cache.captions[i] for i in ids])
             for ids, style in zip(cache.caption_ids, styles, strict=True)
         ]
         self.has_styles = len(self.of_style) > 1
+        self.has_words = np.array([bool(caption) for caption in cache.captions])
 
     def draw(self, count: int, rng: np.random.Generator) -> Samples:
         """Draw `count` samples."""
@@ -100,6 +113,8 @@ class Sampler:
         elif kind == 2:
             references = [target]
         samples.caption[row], says_style = self._caption(target, named, rng)
+        if kind < 2 and not self.has_words[samples.caption[row]]:  # A picture without a caption speaks for itself.
+            kind, references = 2, references or [target]
         if kind >= 2:
             samples.text_weight[row] = 0.0
         elif rng.random() < 0.2:

@@ -1,0 +1,87 @@
+"""`python -m mmgen finetune`: a checkpoint learns a person's own pairs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmgen.cli.train import number
+from mmgen.errors import UserError
+from mmgen.training.config import FinetuneConfig
+from mmgen.training.presets import PRESETS
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "finetune",
+        help="teach a checkpoint your own pictures",
+        description="Fine-tune a checkpoint on pictures with captions, in minutes. The result is OUTPUT/pipeline. "
+        + " ".join(f"--preset {name}: {what}." for name, what in PRESETS.items()),
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder or zip of pictures; captions may be missing")
+    parser.add_argument("--base", type=Path, help="checkpoint to start from (default: the one in checkpoints/)")
+    parser.add_argument("--output", type=Path, default=Path("runs/finetune"), help="default runs/finetune")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=number(float, 0.01), help="of training (default 3)")
+    length.add_argument("--steps", type=number(int, 1), help="instead of minutes")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default=FinetuneConfig.preset, help="what learns")
+    parser.add_argument(
+        "--prior", type=number(float, 0), default=0.4, help="share that keeps what the base knows (default 0.4)"
+    )
+    parser.add_argument("--batch-size", type=number(int, 2), default=32, help="samples a step (default 32)")
+    parser.add_argument("--learning-rate", type=number(float, 1e-9), default=FinetuneConfig.learning_rate)
+    parser.add_argument(
+        "--tune-autoencoder",
+        action=argparse.BooleanOptionalAction,
+        help="whether the picture decoder learns too (default: if it draws these pictures badly)",
+    )
+    parser.add_argument("--watch", nargs="*", default=[], metavar="PROMPT", help="prompts to draw while it trains")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of everything random (default 0)")
+    parser.add_argument("--save-minutes", type=number(float, 0), default=0.5, help="between saved states (default 0.5)")
+    parser.add_argument("--resume", action="store_true", help="go on from what OUTPUT holds, or start")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import shutil
+
+    import datasets
+
+    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.data.folder import load_pairs
+    from mmgen.training.config import RunConfig
+    from mmgen.training.finetune import finetune
+
+    if arguments.prior > 0.9:
+        raise UserError(f"--prior is {arguments.prior:g}; give at most 0.9, so that something new is learned.")
+    base = arguments.base or default_checkpoint()
+    pipe = load_pipeline(base)
+    data = datasets.concatenate_datasets(list(load_pairs(arguments.data, need_text=False).values()))
+    has_state = any(arguments.output.glob("state-*"))
+    if not has_state and arguments.resume:  # It ended before anything was saved.
+        shutil.rmtree(arguments.output / "samples", ignore_errors=True)
+        (arguments.output / "log.csv").unlink(missing_ok=True)
+    config = FinetuneConfig(
+        preset=arguments.preset,
+        prior=arguments.prior,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        tune_autoencoder=arguments.tune_autoencoder,
+        watch=arguments.watch,
+        seed=arguments.seed,
+    )
+    minutes = None if arguments.steps else arguments.minutes or 3.0
+    run_config = RunConfig(
+        output=str(arguments.output),
+        steps=arguments.steps,
+        minutes=minutes,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        save_minutes=arguments.save_minutes,
+        log_every=2,
+        log_with="none",
+        resume=arguments.resume and has_state,
+    )
+    folder = finetune(run_config, config, base, pipe, data)
+    if (folder / "model_index.json").is_file():
+        print(f"{folder}: a checkpoint that knows {len(data)} more pictures")

@@ -1,0 +1,219 @@
+"""A person's pairs of pictures and captions while they are being prepared: what comes in, and from where."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmgen.data.folder import METADATA, PICTURES, unpack
+from mmgen.data.hub import stream_pairs
+from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, folder_arrivals, unique_names
+from mmgen.data.pair_folder import Pair, PairFolder
+from mmgen.errors import UserError
+
+__all__ = ["MAX_PAIRS", "Added", "Draft", "Pair"]
+
+MAX_PAIRS = 50_000
+
+Progress = Callable[[float, str], None]
+"""Takes how much is done, 0 to 1, and what is being done, in words."""
+
+_ARRIVING: set[Path] = set()  # folders that hold pictures on their way in; others of the kind were left by a crash
+
+
+@dataclass
+class Added:
+    """What came of adding: the names of the new pairs, and a sentence for each thing that was not taken."""
+
+    names: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+class Draft(PairFolder):
+    """Pairs that a person gathers from files, zip files, folders and the Hub, kept as `PairFolder` says."""
+
+    def add_pictures(
+        self,
+        paths: Sequence[Path | str],
+        captions: Sequence[str] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add picture files; the readable ones are taken, whatever the others are.
+
+        Args:
+            captions: one for each path; none by default.
+
+        Raises:
+            UserError: there are not as many captions as paths.
+        """
+        if captions is not None and len(captions) != len(paths):
+            raise UserError(f"There are {len(captions)} captions for {len(paths)} pictures; give as many.")
+        texts = captions if captions is not None else [""] * len(paths)
+        arrivals = [Arrival(Path(path), Path(path).name, [text]) for path, text in zip(paths, texts, strict=True)]
+        with self._incoming() as scratch:
+            return self._take(arrivals, len(arrivals), scratch, [], on_progress)
+
+    def add_files(self, paths: Sequence[Path | str], on_progress: Progress | None = None) -> Added:
+        """Add whatever a person drops at once: pictures, captions beside them, metadata, zip files and folders."""
+        added, loose = Added(), []
+        for path in map(Path, paths):
+            if path.is_dir() or path.suffix.lower() == ".zip":
+                add = self.add_folder if path.is_dir() else self.add_archive
+                self._gather(added, lambda path=path, add=add: add(path, on_progress))
+            else:
+                loose.append(path)
+        told = [path for path in loose if path.is_file() and (_tells(path) or path.suffix.lower() in PICTURES)]
+        if any(map(_tells, told)):
+            self._gather(added, lambda: self._add_told(told, on_progress))
+            loose = [path for path in loose if path not in told]
+        if loose:
+            self._gather(added, lambda: self.add_pictures(loose, on_progress=on_progress))
+        return added
+
+    def add_archive(self, path: Path | str, on_progress: Progress | None = None) -> Added:
+        """Add a zip file of pictures with `metadata.jsonl`, `metadata.csv` or a `x.txt` beside each `x.png`.
+
+        Raises:
+            UserError: it is no zip file, could do harm, is damaged, holds no pictures, or its metadata is wrong.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            raise UserError(f"{path.name} is not a zip file, or a damaged one. Make it again, or give the pictures.")
+        with self._incoming() as scratch:
+            (scratch / "unpacked").mkdir()
+            unpack(path, scratch / "unpacked")
+            return self._add_below(scratch / "unpacked", path.name, scratch, on_progress, ours=True)
+
+    def add_folder(self, path: Path | str, on_progress: Progress | None = None) -> Added:
+        """Add copies of the pictures of a folder, laid out as in `add_archive`.
+
+        Raises:
+            UserError: there is no such folder, it holds no pictures, or its metadata is wrong.
+        """
+        path = Path(path).expanduser()
+        if not path.is_dir():
+            raise UserError(f"There is no folder at {path}. Check the path and try again.")
+        with self._incoming() as scratch:
+            return self._add_below(path, str(path), scratch, on_progress)
+
+    def add_hub(
+        self,
+        name: str | Path,
+        image_column: str | None = None,
+        text_column: str | None = None,
+        revision: str | None = None,
+        split: str = "train",
+        limit: int = 10_000,
+        on_progress: Progress | None = None,
+    ) -> Added:
+        """Add the first pairs of a data set of the Hub, fetched as they are needed; its code is never run.
+
+        Args:
+            name: `user/name` on the Hub. Only a `Path`, never a string, may be a folder of this machine, so that what
+                a stranger types into a page opens nothing here.
+            image_column, text_column: guessed where None.
+
+        Raises:
+            UserError: it cannot be reached, there is no such data set, split or column, or the columns cannot be
+                guessed. What was fetched before a connection broke is kept.
+        """
+        refused: list[str] = []
+        arrivals = stream_pairs(name, image_column, text_column, revision, split, limit, refused)
+        with self._incoming() as scratch:
+            return self._take(arrivals, limit, scratch, refused, on_progress)
+
+    def _gather(self, added: Added, add: Callable[[], Added]) -> None:
+        """Add what `add` adds; what it refuses altogether becomes one more sentence."""
+        try:
+            more = add()
+        except UserError as error:
+            more = Added(refused=[str(error)])
+        added.names += more.names
+        added.refused += more.refused
+
+    def _add_told(self, files: list[Path], on_progress: Progress | None) -> Added:
+        """Pictures that came loose together with their captions or metadata."""
+        with self._incoming() as scratch:
+            together = scratch / "together"
+            for number, path in enumerate(files):
+                folder = together / str(number) if (together / path.name).exists() else together
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / path.name)
+            added = self._add_below(together, "what was dropped", scratch, on_progress, ours=True)
+        if not any(path.name in METADATA for path in files):
+            stems = {path.stem for path in files if not _tells(path)}
+            alone = [path.name for path in files if _tells(path) and path.stem not in stems]
+            added.refused += [f"{name} belongs to no picture. Give it the name of its picture." for name in alone]
+        return added
+
+    def _add_below(
+        self, folder: Path, title: str, scratch: Path, on_progress: Progress | None, ours: bool = False
+    ) -> Added:
+        refused: list[str] = []
+        arrivals = folder_arrivals(folder, title, refused, ours)
+        return self._take(arrivals, len(arrivals), scratch, refused, on_progress)
+
+    def _take(
+        self,
+        arrivals: Iterable[Arrival],
+        count: int,
+        scratch: Path,
+        refused: list[str],
+        on_progress: Progress | None,
+    ) -> Added:
+        """Check pictures, which may take long and holds nobody up, then take them into the draft at once."""
+        ready = scratch / "ready"
+        ready.mkdir()
+        room = MAX_PAIRS - len(self)
+        checked: list[Checked] = []
+        for number, item in enumerate(check(arrivals, ready, refused), 1):
+            if item and len(checked) >= room:
+                refused.append(f"There is room for {MAX_PAIRS:,} pairs: those from {item.name} on are left out.")
+                break
+            if item:
+                checked.append(item)
+            if on_progress:
+                on_progress(min(1.0, number / max(1, count)), f"{number:,} pictures read")
+        if not checked:
+            return Added([], refused)
+        return Added(self._take_in(checked), refused)
+
+    def _take_in(self, checked: list[Checked]) -> list[str]:
+        with self._change() as pairs:
+            for left in os.listdir(self._pictures):  # by a crash between moving pictures and writing of them
+                if left not in pairs:
+                    (self._pictures / left).unlink()
+            names = list(unique_names((item.name for item in checked), pairs))
+            for name, item in zip(names, checked, strict=True):
+                path = self._pictures / name
+                os.replace(item.file, path)
+                text, *others = item.captions
+                pairs[name] = Pair(name, path, text, item.machine_written, tuple(others), item.scaled_from)
+        return names
+
+    @contextmanager
+    def _incoming(self) -> Iterator[Path]:
+        """A folder for pictures on their way in, on the draft's own disk."""
+        with disk_errors_told():
+            with self._lock:
+                for left in self.folder.glob("incoming-*"):
+                    if left not in _ARRIVING:
+                        shutil.rmtree(left, ignore_errors=True)
+                scratch = Path(tempfile.mkdtemp(prefix="incoming-", dir=self.folder))
+                _ARRIVING.add(scratch)
+            try:
+                yield scratch
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+                _ARRIVING.discard(scratch)
+
+
+def _tells(path: Path) -> bool:
+    """Whether a file tells of pictures: captions beside one, or metadata."""
+    return path.suffix.lower() == ".txt" or path.name in METADATA

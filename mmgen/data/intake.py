@@ -1,0 +1,215 @@
+"""Pictures on their way into a draft: each is checked, and what can be read is made ready to be taken."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from mmgen.data.folder import PICTURES, captions_of, read_rows
+from mmgen.errors import UserError
+from mmgen.images import open_image
+
+KEPT_SIDE = 1024
+"""Longest side in pixels at which pictures are kept: four times what the model draws."""
+
+_SUFFIXES = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tiff",
+    "AVIF": ".avif",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows keeps for itself
+
+
+class Arrival(NamedTuple):
+    """A picture that is offered, with what is known of it."""
+
+    source: Path | bytes
+    name: str  # the file's own name, or "" if it has none
+    captions: list[str]
+    machine_written: bool = False
+    ours: bool = False  # whether its file may be moved away
+    scaled_from: tuple[int, int] | None = None
+
+
+class Checked(NamedTuple):
+    """A picture that can be read, in the folder where it waits."""
+
+    file: Path
+    name: str  # a safe file name, not yet unique
+    captions: list[str]
+    machine_written: bool
+    scaled_from: tuple[int, int] | None  # its own width and height, if it was scaled down
+
+
+def check(arrivals: Iterable[Arrival], folder: Path, refused: list[str]) -> Iterator[Checked | None]:
+    """Put each picture that can be read into `folder`; add a sentence to `refused` for, and give None for, each other.
+
+    Pictures larger than `KEPT_SIDE` are scaled down, and kinds that are not in `PICTURES` saved again; all others are
+    kept to the byte.
+    """
+    for number, arrival in enumerate(arrivals):
+        try:
+            yield _check(arrival, folder / str(number))
+        except UserError as error:
+            refused.append(str(error))
+            yield None
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            refused.append(f"{arrival.name} cannot be read ({error.strerror or error}). Check its permissions.")
+            yield None
+
+
+def _check(arrival: Arrival, target: Path) -> Checked:
+    source, name = arrival.source, safe_name(arrival.name)
+    image = open_image(source, arrival.name or "A picture")
+    suffix = Path(name).suffix.lower()
+    scaled_from = arrival.scaled_from
+    if suffix not in PICTURES:
+        suffix = _suffix(source)
+    if max(image.size) > KEPT_SIDE or suffix not in PICTURES:
+        if max(image.size) > KEPT_SIDE:
+            scaled_from = scaled_from or image.size
+            image = _scaled(image)
+        suffix = ".png" if image.getextrema()[3][0] < 255 else ".jpg"
+        kept = image if suffix == ".png" else image.convert("RGB")
+        kept.save(target, _format(suffix), **({"quality": 95} if suffix == ".jpg" else {}))
+    elif isinstance(source, bytes):
+        target.write_bytes(source)
+    elif arrival.ours:
+        os.replace(source, target)
+    else:
+        shutil.copyfile(source, target)
+    captions = list(dict.fromkeys(words for caption in arrival.captions if (words := clean(caption)))) or [""]
+    stem = Path(name).stem if Path(name).suffix.lower() in PICTURES else name
+    return Checked(target, stem + suffix, captions, arrival.machine_written, scaled_from)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    factor = KEPT_SIDE / max(image.size)
+    size = tuple(max(1, round(side * factor)) for side in image.size)
+    return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGBA")
+
+
+def _suffix(source: Path | bytes) -> str:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return _SUFFIXES.get(image.format, "")
+
+
+def _format(suffix: str) -> str:
+    return next(name for name, value in _SUFFIXES.items() if value == suffix)
+
+
+def clean(caption: str) -> str:
+    """A caption without spaces around it and halves of characters, as `mmgen.data.folder` would read it."""
+    return caption.encode("utf-8", "ignore").decode().strip()
+
+
+def safe_name(name: str) -> str:
+    """A file name that every system takes: letters of any language, digits, spaces, `-`, `_`, `.` and brackets."""
+    name = unicodedata.normalize("NFC", clean(re.split(r"[\\/]", name)[-1]))
+    name = re.sub(r"[^\w\-. ()]", "_", name).strip(". ")
+    stem, suffix = os.path.splitext(name)
+    if len(suffix.encode()) > 10:
+        stem, suffix = name, ""
+    stem = stem.encode()[:100].decode("utf-8", "ignore").strip(". ") or "picture"
+    return f"_{stem}{suffix}" if _RESERVED.match(stem) else stem + suffix
+
+
+def unique_names(names: Iterable[str], taken: Iterable[str]) -> Iterator[str]:
+    """Each name, or the name with the next free number, so that none is there twice, not even in other case."""
+    used = {name.casefold() for name in taken}
+    numbers: dict[str, int] = {}
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        key, wanted = name.casefold(), name
+        while wanted.casefold() in used:
+            numbers[key] = numbers.get(key, 1) + 1
+            wanted = f"{stem}-{numbers[key]}{suffix}"
+        used.add(wanted.casefold())
+        yield wanted
+
+
+def folder_arrivals(folder: Path, title: str, refused: list[str], ours: bool = False) -> list[Arrival]:
+    """The pictures of a folder with their captions, as `mmgen.data.folder` reads them, each once.
+
+    Args:
+        title: what to call the folder in messages.
+        refused: takes a sentence for what cannot be taken while the rest can.
+        ours: whether the files may be moved away.
+
+    Raises:
+        UserError: there are none, or the metadata cannot be read.
+    """
+    found: dict[str, Arrival] = {}
+    missing, wrong = [], []
+    for where, path, record in read_rows(folder):
+        if not os.path.isfile(path) and (folder / Path(path).name).is_file():
+            path = str(folder.resolve() / Path(path).name)  # files dropped by hand come without their folders
+        if not os.path.isfile(path):
+            missing.append(where)
+            continue
+        try:
+            captions = captions_of(where, record)
+        except UserError as error:
+            wrong.append(str(error))
+            continue
+        written = str(record.get("machine_written")).lower() in ("true", "1")
+        arrival = found.setdefault(path, Arrival(Path(path), Path(path).name, [], written, ours, _size(record)))
+        arrival.captions.extend(captions)
+    if missing:
+        more = f"; the same goes for {len(missing) - 1} more" if len(missing) > 1 else ""
+        wrong.append(f"{missing[0]} is not there{more}. Put it there, or remove its row.")
+    if not found:
+        raise UserError(
+            wrong[-1]
+            if wrong
+            else f"There are no pictures in {title}, or its metadata names none. Put pictures into it and try again."
+        )
+    unnamed = [path for path in _pictures_below(folder) if str(path) not in found]
+    if unnamed:
+        count = "1 picture is" if len(unnamed) == 1 else f"{len(unnamed):,} pictures are"
+        wrong.append(f"{count} not in the metadata of {title} and left out, {unnamed[0].name} first.")
+    refused += wrong
+    return list(found.values())
+
+
+def _size(record: dict) -> tuple[int, int] | None:
+    size = record.get("scaled_from")
+    right = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    return tuple(size) if right else None
+
+
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder.resolve()):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for name in sorted(files):
+            if Path(name).suffix.lower() in PICTURES and not name.startswith("."):
+                yield Path(place, name)
+
+
+@contextmanager
+def disk_errors_told() -> Iterator[None]:
+    """Turn a full disk, or one that cannot be written, into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError("The disk is full, so nothing was changed. Make room and try again.") from error
+        what = f"{error.filename or 'The disk'} cannot be read or written ({error.strerror or error})"
+        raise UserError(f"{what}, so nothing was changed. Check it and try again.") from error

@@ -1,0 +1,291 @@
+"""What a training process tells the world, and hears from it, by small files in its run's folder.
+
+lock         held as long as the process lives, so that nobody has to trust a process number
+status.json  how far it is
+command      "pause" or "stop", taken away once it is obeyed
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+
+from mmgen.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+COMMANDS = ("pause", "stop")
+DISK_FULL = "The disk is full. The last saved state is kept; make room, then resume."
+
+_REPORT_SECONDS, _LISTEN_SECONDS, _LOCK_SECONDS = 0.5, 0.2, 2.0
+
+
+class Control:
+    """The training process's side. A context manager that holds the lock; a failure inside becomes the status.
+
+    Raises:
+        UserError: another process trains in the folder, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self._values: dict[str, object] = {}
+        self._reported = self._listened = float("-inf")
+        self._lock = FileLock(self.folder / "lock")
+
+    def __enter__(self) -> Control:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held = self._lock.acquire(_LOCK_SECONDS)  # Whoever asks `is_alive` holds it for a moment.
+        except OSError as error:
+            raise UserError(explain(error, self.folder)) from error
+        if not held:
+            raise UserError(f"Another process trains in {self.folder}. Wait for it, or choose another --output.")
+        self._values = status(self.folder)
+        self.report(state="starting", message="", error=None)
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if isinstance(error, Exception):
+                self.report(state="failed", error=explain(error, self.folder))
+            self._write()
+        finally:
+            self._lock.release()
+
+    def report(self, **values: object) -> None:
+        """Write what has changed; at most twice a second, unless the state changes. A full disk loses a report only."""
+        hurry = values.get("state", self._values.get("state")) != self._values.get("state")
+        self._values.update(values)
+        if hurry or time.monotonic() - self._reported >= _REPORT_SECONDS:
+            self._write()
+
+    def command(self) -> str | None:
+        """`pause`, `stop` or None; the file is taken away."""
+        if time.monotonic() - self._listened < _LISTEN_SECONDS:
+            return None
+        self._listened = time.monotonic()
+        return take_command(self.folder)
+
+    def failed(self, error: OSError) -> UserError:
+        """Report a failure of the disk, and give the sentence to raise."""
+        text = explain(error, self.folder)
+        self.report(state="failed", error=text)
+        return UserError(text)
+
+    def _write(self) -> None:
+        self._reported = time.monotonic()
+        self._values.update(memory_mb=_memory(), updated=round(time.time(), 1))
+        try:
+            write_status(self.folder, self._values)
+        except OSError:
+            pass
+
+
+class FileLock:
+    """A lock on a file that the system frees when the last process that has it open ends, however that ends.
+
+    It is that of the open file: a child process that is given `fileno()` holds it too, for as long as it lives.
+    """
+
+    def __init__(self, file: Path):
+        self.file = Path(file)
+        self._handle: int | None = None
+
+    def acquire(self, seconds: float = 0.0, shared: bool = False) -> bool:
+        """Take the lock, or try to for so many seconds.
+
+        Args:
+            shared: with others who share it, where the system has such locks.
+
+        Returns:
+            Whether it is held now.
+
+        Raises:
+            OSError: the file cannot be made, its folder is gone, or the disk has no locks.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._try(shared):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def release(self) -> None:
+        """Close the file; a child process that was given it keeps the lock."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def fileno(self) -> int | None:
+        """Number of the open file, for `pass_fds`."""
+        return self._handle
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+    def _try(self, shared: bool) -> bool:
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            # What was locked may be a file that has been moved away meanwhile, with its folder.
+            if _lock(handle, shared) and _is_same(handle, self.file):
+                self._handle = handle
+        finally:
+            if self._handle != handle:
+                os.close(handle)
+        return self._handle is not None
+
+
+def is_locked(file: Path) -> bool:
+    """Whether somebody holds a `FileLock` on a file, not counting those who share it."""
+    try:
+        handle = os.open(file, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(handle, shared=True)
+    finally:
+        os.close(handle)
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a process trains in a folder."""
+    return is_locked(Path(folder) / "lock")
+
+
+def status(folder: Path) -> dict:
+    """What the process last reported; empty if it has said nothing that can be read."""
+    try:
+        found = json.loads((Path(folder) / "status.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def write_status(folder: Path, values: dict[str, object]) -> None:
+    """Replace the whole status; for whoever holds the lock, or knows that nobody does.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    write_json(Path(folder) / "status.json", values)
+
+
+def send(folder: Path, command: str) -> None:
+    """Ask the process in a folder to `pause` or to `stop`; a pause after an unheard stop changes nothing.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    if command not in COMMANDS:
+        raise ValueError(f"{command!r} is no command")
+    if not (command == "pause" and pending_command(folder) == "stop"):
+        _write_whole(Path(folder) / "command", command)
+
+
+def pending_command(folder: Path) -> str | None:
+    """The command that has been sent and not been heard."""
+    return _read_command(Path(folder) / "command")
+
+
+def take_command(folder: Path) -> str | None:
+    """The command that has been sent, which is taken away; one that comes at the same moment is not lost."""
+    taken = Path(folder) / f"command.{secrets.token_hex(4)}.taken"
+    try:
+        os.replace(Path(folder) / "command", taken)
+    except OSError:
+        return None
+    command = _read_command(taken)
+    taken.unlink(missing_ok=True)
+    return command
+
+
+def explain(error: BaseException, folder: Path) -> str:
+    """A sentence for what went wrong in a training in `folder`."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if is_disk_full(error):
+        return DISK_FULL
+    if isinstance(error, OSError):
+        return f"{error.filename or folder} cannot be used ({error.strerror or error}). Check it, then resume."
+    if isinstance(error, MemoryError):
+        return "The memory was not enough. Close other programs, then resume."
+    words = " ".join(str(error).split())
+    return f"The training failed ({type(error).__name__}: {words[:300]})."
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, is that of a full disk; libraries wrap it in errors of their own."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            return True
+        if "No space left on device" in str(error) or "PytorchStreamWriter failed writing" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def write_json(file: Path, values: object) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
+    """
+    _write_whole(file, json.dumps(values, indent=1))
+
+
+def _write_whole(file: Path, text: str) -> None:
+    part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _read_command(file: Path) -> str | None:
+    try:
+        word = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return word if word in COMMANDS else None
+
+
+def _lock(handle: int, shared: bool) -> bool:
+    """Lock an open file without waiting; False if somebody else has."""
+    try:
+        if fcntl:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):  # The latter on Windows.
+        return False
+    return True
+
+
+def _is_same(handle: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _memory() -> int | None:
+    """Megabytes that this process holds now, where the system tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000

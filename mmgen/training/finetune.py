@@ -1,0 +1,239 @@
+"""Fine-tune a checkpoint on a person's own pairs, in minutes.
+
+The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
+four times cheaper than a duel. Beside the pairs it is shown what the base model draws (`mmgen.training.prior`), so that
+nothing is forgotten. Where the autoencoder cannot reproduce the pictures well, its decoder learns first; the encoder
+never does, so every latent keeps its meaning.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mmgen.data.pack import pack_pictures
+from mmgen.errors import UserError
+from mmgen.evaluation.sheets import grid
+from mmgen.images import composite, from_uint8
+from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
+from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.training.autoencoder import augment, feature_distance, psnr, random_crops
+from mmgen.training.batches import make_batch
+from mmgen.training.cache import TrainingCache, build_cache
+from mmgen.training.checkpoint import save_checkpoint
+from mmgen.training.config import FinetuneConfig, RunConfig
+from mmgen.training.control import Control
+from mmgen.training.ema import Ema
+from mmgen.training.gan import ConditionalGenerator, save_path
+from mmgen.training.losses import paired_loss
+from mmgen.training.optimizers import regression_optimizers, step_with_rate
+from mmgen.training.presets import choose
+from mmgen.training.prior import Prior, mix, read_captions, remember
+from mmgen.training.run import Run
+from mmgen.training.sampling import Sampler
+from mmgen.training.variants import variants_each, write_variants
+
+GOOD_PSNR = 28.0
+"""In dB: below this the decoder learns too, unless the person says otherwise."""
+
+DECODER_SHARE = 0.2
+"""Of the time, how much goes to the decoder where it learns."""
+
+
+@dataclass
+class Lesson:
+    """All that the steps of one fine-tuning read."""
+
+    cache: TrainingCache
+    sampler: Sampler
+    prior: Prior | None
+    pictures: np.ndarray
+    watched: list[str]
+
+
+def finetune(
+    run_config: RunConfig, config: FinetuneConfig, base: Path, pipe: MultimodalGANPipeline, data: datasets.Dataset
+) -> Path:
+    """Fine-tune, and return the folder of the new checkpoint.
+
+    Paused or killed, the run goes on with `run_config.resume`; stopped, it keeps what there is.
+
+    Args:
+        base: the checkpoint's folder; `pipe`: the same, loaded.
+        data: a split of `mmgen.data.folder.load_pairs(..., need_text=False)`.
+
+    Raises:
+        UserError: another process trains in the same folder, the training diverged, or the disk is full.
+    """
+    with Control(Path(run_config.output)) as control:
+        try:
+            control.report(state="starting", message="Looking at the pictures")
+            return _finetune(run_config, config, base, pipe, data, control)
+        except OSError as error:
+            raise control.failed(error) from error
+        except UserError as error:
+            control.report(state="failed", error=str(error))
+            raise
+
+
+def _finetune(run_config, config, base, pipe, data, control) -> Path:
+    run = Run(run_config, {**asdict(config), "base": str(base)}, control)
+    pipe.to(run.device)
+    processor = pipe.image_processor
+    cnn = PyramidCNN(copy.deepcopy(pipe.image_encoder), processor.image_mean, processor.image_std).to(run.device)
+    skip_neutral_squeeze(cnn)
+    lesson = _prepare(run, config, base, pipe, cnn, data)
+    decoder_learns = config.tune_autoencoder
+    if decoder_learns is None:
+        decoder_learns = reconstruction(pipe.autoencoder, lesson.pictures, run.device) < GOOD_PSNR
+
+    model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator)).to(run.device)
+    learning = choose(model, config.preset)
+    autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
+    ema = Ema(model, half_life=config.ema_images)
+    learner = MultimodalGANPipeline(
+        **{**pipe.components, "fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder},
+        styles=sorted({*pipe.config.styles, *data["style"]} - {""}),
+    )
+    autoencoder.decoder.requires_grad_(True)
+    model, *optimizers = run.accelerator.prepare(model, *regression_optimizers(model))
+    decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+    decoder_optimizer = run.accelerator.prepare(decoder_optimizer)
+    run.keep("ema", ema)
+    run.keep("autoencoder", autoencoder)
+    run.resume()
+    share = DECODER_SHARE if decoder_learns else 0.0
+    own = config.batch_size - round(config.prior * config.batch_size) if lesson.prior else config.batch_size
+    control.report(state="running", message=f"{learning / 1e6:.1f} of the model's million numbers learn")
+
+    watch = _Watch(run, learner, lesson.watched, config.seed)
+    watch.draw(run.step)
+    for step in run.steps():
+        rng = np.random.default_rng((run_config.seed, step))
+        if run.progress < share:
+            loss = _decoder_loss(autoencoder, pipe.autoencoder, cnn, lesson, run, rng)
+            run.accelerator.backward(loss)
+            rate = config.decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
+            step_with_rate([decoder_optimizer], rate)
+            run.log({"decoder": loss, "paired": float("nan")})
+        else:
+            batch = make_batch(lesson.cache, lesson.sampler.draw(own, rng), pipe.generator.config.noise_channels, rng)
+            z, condition, targets, weights = batch.z, batch.condition, batch.latents, batch.paired
+            if lesson.prior:
+                drawn = lesson.prior.draw(config.batch_size - own, rng)
+                z, condition, targets, weights = mix(batch, drawn)
+            z, targets, weights = (x.to(run.device) for x in (z, targets, weights))
+            condition = {name: value.to(run.device) for name, value in condition.items()}
+            with run.accelerator.autocast():
+                latents = model(z, condition)
+            loss = paired_loss(latents.float(), targets, weights)
+            run.accelerator.backward(loss)
+            run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
+            done = (run.progress - share) / (1 - share)
+            step_with_rate(optimizers, config.learning_rate * min(1.0, 20 * done + 0.05, 2.5 * (1 - done) + 0.01))
+            ema.update(model, config.batch_size)
+            run.log({"decoder": float("nan"), "paired": loss})
+        if watch.is_due():
+            watch.draw(step + 1)
+    if not run.paused:
+        watch.draw(run.step)
+        control.report(message="Writing the checkpoint")
+        folder = _save(run, config, base, learner, data)
+        control.report(state="stopped" if run.stopped else "done", message="", eta_seconds=0)
+        return folder
+    return save_path(run_config.output)
+
+
+def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN, data) -> Lesson:
+    """Look at everything once through the frozen networks."""
+    work = run.output / "cache"
+    pictures = pack_pictures(data, pipe.image_size, work)
+    varied = write_variants(pictures, config.seed)
+    rounds = variants_each(len(data))
+    labels = [text or f"picture {index}" for index, text in enumerate(data["text"])]
+    # Varied copies are looked at, never drawn: for one caption there is one right answer, so that nothing blurs.
+    concepts = labels + [f"copy {index}" for index in range((rounds - 1) * len(data))]
+    rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
+    cache = build_cache(rows, varied, pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder, work, run.device, None)
+    sampler = Sampler(cache, labels * rounds, rows["style"], concepts, targets=len(data))
+    captions = read_captions(base)
+    prior = None
+    if config.prior > 0 and captions:
+        run.control.report(message="Drawing what the base model knows, so that it is kept")
+        prior = remember(pipe, captions, config.prior_drawings, config.seed)
+    watched = config.watch or list(dict.fromkeys(text for text in data["text"] if text))[:4]
+    return Lesson(cache, sampler, prior, varied, watched or [""])
+
+
+@torch.inference_mode()
+def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: torch.device, most: int = 32) -> float:
+    """Mean PSNR in dB of what the autoencoder makes of up to `most` pictures uint8 [N, 4, S, S]."""
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, most).astype(int))
+    pixels = [from_uint8(torch.from_numpy(pictures[i].copy()))[None].to(device) for i in chosen]
+    return float(np.mean([psnr(autoencoder.decode(autoencoder.encode(x)), x).item() for x in pixels]))
+
+
+def _decoder_loss(autoencoder, original, cnn, lesson: Lesson, run: Run, rng) -> torch.Tensor:
+    """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings the decoder stays itself."""
+    crop = min(128, lesson.pictures.shape[-1])
+    pixels = augment(random_crops([lesson.pictures], 12, crop).to(run.device))
+    with torch.no_grad(), run.accelerator.autocast():
+        latents = autoencoder.raw_encode(pixels.contiguous(memory_format=torch.channels_last)).float()
+    wanted = pixels
+    if lesson.prior:
+        known = lesson.prior.draw(4, rng).latents.to(run.device)
+        size = latents.shape[-1]
+        top, left = (int(rng.integers(known.shape[-1] - size + 1)) for _ in range(2))
+        known = known[:, :, top : top + size, left : left + size] * autoencoder.scale + autoencoder.shift
+        with torch.no_grad(), run.accelerator.autocast():
+            kept = original.decoder(known).float()
+        latents, wanted = torch.cat([latents, known]), torch.cat([pixels, kept])
+    with run.accelerator.autocast():
+        restored = autoencoder.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
+    ground = torch.rand(6, 3, 1, 1, device=run.device) * 2 - 1
+    features = feature_distance(cnn, composite(restored[:6], ground), composite(wanted[:6], ground))
+    return F.l1_loss(restored, wanted) + 2 * F.mse_loss(restored, wanted) + 0.1 * features
+
+
+class _Watch:
+    """Samples at fixed prompts and seeds, every few seconds."""
+
+    def __init__(self, run: Run, learner: MultimodalGANPipeline, prompts: list[str], seed: int):
+        self.run, self.learner, self.prompts, self.seed = run, learner, prompts, seed
+        self.last = self.cost = 0.0
+
+    def is_due(self) -> bool:
+        """Every `sample_seconds`, but never more than a tenth of the time."""
+        return self.run.seconds - self.last >= max(self.run.config.sample_seconds, 10 * self.cost)
+
+    def draw(self, steps: int) -> None:
+        """One sheet of all prompts, after so many steps."""
+        start = time.monotonic()
+        images = [self.learner(prompt, seed=self.seed).images[0] for prompt in self.prompts]
+        self.run.sample(grid(images, columns=min(2, len(images)), cell=256), steps)
+        self.cost, self.last = time.monotonic() - start, self.run.seconds
+
+
+def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPipeline, data) -> Path:
+    folder = save_path(run.output)
+    captions = [text for text in dict.fromkeys(data["text"]) if text]
+    known = set(captions)
+    captions += [caption for caption in read_captions(base) if caption not in known]
+    facts = {
+        "base": base.name,
+        "pictures": len(data),
+        "preset": config.preset,
+        "steps": run.step,
+        "images": run.images,
+        "seconds": round(run.seconds, 1),
+    }
+    save_checkpoint(folder, learner, captions, facts)
+    return folder

@@ -1,0 +1,28 @@
+"""Which weights learn when a checkpoint is fine-tuned."""
+
+from __future__ import annotations
+
+from torch import nn
+
+PRESETS = {
+    "style": "how everything looks: the modulation of every layer and the last one; small and quick",
+    "concept": "what new words mean: the fusion, and the generator's attention to it",
+    "everything": "all of fusion and generator; the closest to your pictures",
+}
+"""Plain name -> what it is for."""
+
+_LEARNS = {
+    "style": ("generator.mapping.", "generator.from_pooled.", ".modulation.", "generator.norm.", "generator.to_patch."),
+    "concept": ("fusion.", "generator.from_pooled.", ".cross_attention.", ".modulation.", "generator.to_patch."),
+    "everything": ("",),
+}
+
+
+def choose(model: nn.Module, preset: str) -> int:
+    """Let exactly the preset's weights of a `ConditionalGenerator` learn, and return how many numbers that is."""
+    count = 0
+    for name, parameter in model.named_parameters():
+        learns = any(part in name for part in _LEARNS[preset])
+        parameter.requires_grad_(learns)
+        count += parameter.numel() * learns
+    return count
