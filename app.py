@@ -41,10 +41,14 @@ def serve(arguments: argparse.Namespace) -> None:
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
     pipe("", seed=0)  # The first picture is slow, so it is drawn before anyone waits for one.
 
+    from mmgen.home import root
+    from mmgen.jobs import Scheduler
     from mmgen.ui.page import build_page, launch_options
 
     on_space = bool(os.environ.get("SPACE_ID"))
     host = arguments.host or ("0.0.0.0" if on_space else "127.0.0.1")
+    scheduler = Scheduler(root())  # Starts the jobs that wait; they run on when the studio is closed.
+    scheduler.start()
     try:
         build_page(pipe).launch(
             server_name=host,
@@ -56,6 +60,8 @@ def serve(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"The page cannot be served on {host}, port {arguments.port or 7860} ({error}). Give another --port."
         ) from error
+    finally:
+        scheduler.close()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from mmgen.errors import UserError
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "TGA")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "TGA")
 """What is opened, as Pillow names it; others may start programs (EPS) or are no pictures."""
 
 MAX_PIXELS = 50_000_000

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 
 from mmgen.data.pack import pack_pictures
-from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
@@ -74,14 +73,11 @@ def finetune(
         UserError: another process trains in the same folder, the training diverged, or the disk is full.
     """
     with Control(Path(run_config.output)) as control:
+        control.report(message="Looking at the pictures")
         try:
-            control.report(state="starting", message="Looking at the pictures")
             return _finetune(run_config, config, base, pipe, data, control)
         except OSError as error:
             raise control.failed(error) from error
-        except UserError as error:
-            control.report(state="failed", error=str(error))
-            raise
 
 
 def _finetune(run_config, config, base, pipe, data, control) -> Path:
@@ -111,7 +107,6 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     run.keep("autoencoder", autoencoder)
     run.resume()
     share = DECODER_SHARE if decoder_learns else 0.0
-    own = config.batch_size - round(config.prior * config.batch_size) if lesson.prior else config.batch_size
     control.report(state="running", message=f"{learning / 1e6:.1f} of the model's million numbers learn")
 
     watch = _Watch(run, learner, lesson.watched, config.seed)
@@ -125,16 +120,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             step_with_rate([decoder_optimizer], rate)
             run.log({"decoder": loss, "paired": float("nan")})
         else:
-            batch = make_batch(lesson.cache, lesson.sampler.draw(own, rng), pipe.generator.config.noise_channels, rng)
-            z, condition, targets, weights = batch.z, batch.condition, batch.latents, batch.paired
-            if lesson.prior:
-                drawn = lesson.prior.draw(config.batch_size - own, rng)
-                z, condition, targets, weights = mix(batch, drawn)
-            z, targets, weights = (x.to(run.device) for x in (z, targets, weights))
-            condition = {name: value.to(run.device) for name, value in condition.items()}
-            with run.accelerator.autocast():
-                latents = model(z, condition)
-            loss = paired_loss(latents.float(), targets, weights)
+            loss = _generator_loss(model, lesson, run, config, pipe.generator.config.noise_channels, rng)
             run.accelerator.backward(loss)
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
@@ -143,13 +129,12 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             run.log({"decoder": float("nan"), "paired": loss})
         if watch.is_due():
             watch.draw(step + 1)
-    if not run.paused:
-        watch.draw(run.step)
-        control.report(message="Writing the checkpoint")
-        folder = _save(run, config, base, learner, data)
-        control.report(state="stopped" if run.stopped else "done", message="", eta_seconds=0)
-        return folder
-    return save_path(run_config.output)
+    watch.draw(run.step)
+    control.report(message="Writing the checkpoint")
+    folder = _save(run, config, base, learner, data)
+    state = "paused" if run.paused else "stopped" if run.stopped else "done"
+    control.report(state=state, message="", eta_seconds=None if run.paused else 0)
+    return folder
 
 
 def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN, data) -> Lesson:
@@ -179,6 +164,20 @@ def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: 
     chosen = np.unique(np.linspace(0, len(pictures) - 1, most).astype(int))
     pixels = [from_uint8(torch.from_numpy(pictures[i].copy()))[None].to(device) for i in chosen]
     return float(np.mean([psnr(autoencoder.decode(autoencoder.encode(x)), x).item() for x in pixels]))
+
+
+def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noise_channels: int, rng) -> torch.Tensor:
+    """On the person's pairs, and on the base's drawings with their share of the batch."""
+    kept = round(config.prior * config.batch_size) if lesson.prior else 0
+    batch = make_batch(lesson.cache, lesson.sampler.draw(config.batch_size - kept, rng), noise_channels, rng)
+    z, condition, targets, weights = batch.z, batch.condition, batch.latents, batch.paired
+    if kept:
+        z, condition, targets, weights = mix(batch, lesson.prior.draw(kept, rng))
+    z, targets, weights = (x.to(run.device) for x in (z, targets, weights))
+    condition = {name: value.to(run.device) for name, value in condition.items()}
+    with run.accelerator.autocast():
+        latents = model(z, condition)
+    return paired_loss(latents.float(), targets, weights)
 
 
 def _decoder_loss(autoencoder, original, cnn, lesson: Lesson, run: Run, rng) -> torch.Tensor:

@@ -1,0 +1,265 @@
+"""All jobs of one person, each in a folder of its own that tells everything about it.
+
+jobs/lock            held while a job is changed
+jobs/<id>/
+  job.json           name, base, settings, place in the queue
+  pairs/             the pictures as they were when the job was started
+  process.lock       held from before the job's process starts until it has ended
+  output.txt         what the process printed
+  run/               the training run: config.json, log.csv, samples/, state-*/, pipeline/ and its control files
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmgen.errors import UserError
+from mmgen.jobs.job import Job, read_job
+from mmgen.jobs.settings import Settings
+from mmgen.training.control import FileLock, is_alive, is_disk_full, send, take_command, write_json
+
+if TYPE_CHECKING:
+    from mmgen.data.draft import Draft
+
+MAX_NAME = 200
+
+_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+_ENDING_SECONDS, _CHANGING_SECONDS = 10.0, 10.0
+
+
+class Jobs:
+    """One person's jobs. Any number of threads and processes may use it at once.
+
+    Args:
+        home: the person's folder; its parent is the root whose jobs share the machine.
+
+    Raises:
+        UserError: from every method, if the disk is full or cannot be written, and if there is no such job.
+    """
+
+    def __init__(self, home: Path):
+        self.home = Path(home).absolute()
+        self.folder = self.home / "jobs"
+
+    def start(self, draft: Draft, base: Path | str, name: str, settings: Settings) -> Job:
+        """Queue a job on the pairs as they are now.
+
+        Args:
+            base: folder of a checkpoint.
+
+        Raises:
+            UserError: no name, no pairs, no such checkpoint, settings out of range, or a system without such jobs.
+        """
+        if os.name == "nt":
+            raise UserError("Jobs need Linux or macOS. Train with `python -m mmgen finetune` here.")
+        name, base = _to_name(name), Path(base).expanduser().absolute()
+        settings.check()
+        if not (base / "model_index.json").is_file():
+            raise UserError(f"There is no checkpoint at {base} any more. Choose another model to start from.")
+        now = time.time()
+        job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{secrets.token_hex(4)}"
+        with _disk_errors_told():
+            new = self.folder / f".new-{job_id}"
+            with FileLock(new / "process.lock") as making:
+                with self.changing():
+                    (new / "run").mkdir(parents=True)
+                    making.acquire()  # So that `sweep` leaves it alone.
+                try:
+                    draft.freeze(new / "pairs")
+                    with self.changing():
+                        job = Job(job_id, name, now, base, settings, new, self._last_place())
+                        write_job(job)
+                        making.release()
+                        os.rename(new, self.folder / job_id)
+                except BaseException:
+                    shutil.rmtree(new, ignore_errors=True)
+                    raise
+        return self.get(job_id)
+
+    def list(self) -> list[Job]:
+        """All jobs, newest first."""
+        jobs = [read_job(path) for path in self.folder.glob("*") if _ID.fullmatch(path.name)]
+        return sorted((job for job in jobs if job), key=lambda job: (job.created, job.id), reverse=True)
+
+    def get(self, job_id: str) -> Job:
+        """The job of an id."""
+        job = read_job(self.folder / job_id) if _ID.fullmatch(job_id) else None
+        if job is None:
+            raise UserError("This job is not there any more. Choose another.")
+        return job
+
+    def position(self, job_id: str) -> int | None:
+        """Place among all that wait on this machine, 1 for the next to train; None if it does not wait."""
+        waiting = [(job.folder.parent, job.id) for job in queue(self.home.parent)]
+        return waiting.index((self.folder, job_id)) + 1 if (self.folder, job_id) in waiting else None
+
+    def pause(self, job_id: str) -> None:
+        """Ask it to end such that it can go on later; from the queue it is taken at once.
+
+        Raises:
+            UserError: it neither trains nor waits.
+        """
+        with self.changing():
+            job = self.get(job_id)
+            state = job.state
+            if state not in ("queued", "running", "paused"):
+                raise UserError(f"“{job.name}” does not train, so there is nothing to pause.")
+            if state != "paused":
+                self._send(job, "pause")
+
+    def stop(self, job_id: str) -> None:
+        """Ask it to end and keep what there is; nothing happens if it has ended."""
+        with self.changing():
+            job = self.get(job_id)
+            if job.state in ("queued", "running", "paused", "interrupted"):
+                self._send(job, "stop")
+
+    def resume(self, job_id: str) -> None:
+        """Queue it again, to go on from its last saved state, or take back a pause or stop it has not heard yet.
+
+        Raises:
+            UserError: it trains, or is done.
+        """
+        with self.changing():
+            job = self.get(job_id)
+            state = job.state
+            if state == "done":
+                raise UserError(f"“{job.name}” is done. Start a new job from its result to go on.")
+            if state == "running" and take_command(job.run) is None:
+                raise UserError(f"“{job.name}” is still training. Wait until it has ended.")
+            if state not in ("running", "queued"):
+                write_job(replace(job, queued_at=self._last_place()))
+                take_command(job.run)
+
+    def rename(self, job_id: str, name: str) -> None:
+        """Give it another name.
+
+        Raises:
+            UserError: no name.
+        """
+        name = _to_name(name)
+        with self.changing():
+            write_job(replace(self.get(job_id), name=name))
+
+    def delete(self, job_id: str) -> None:
+        """Delete it with all it has made.
+
+        Raises:
+            UserError: it trains, or its result is just being exported.
+        """
+        job = self.get(job_id)
+        with self._at_rest(job):
+            away = self.folder / f".deleted-{job_id}"
+            with self.changing():
+                os.rename(job.folder, away)
+            shutil.rmtree(away, ignore_errors=True)
+
+    def export(self, job_id: str, path: Path | str) -> Path:
+        """Write the result as a zip file with one folder, which is named like the file.
+
+        Raises:
+            UserError: there is no result yet, or it may change because the job trains.
+        """
+        job, path = self.get(job_id), Path(path)
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        with self._at_rest(job, shared=True):
+            result = job.result
+            if result is None:
+                raise UserError(f"“{job.name}” has no result yet. Resume it, and let it train to its end.")
+            try:
+                with zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:  # Stored: weights do not shrink.
+                    for file in sorted(file for file in result.rglob("*") if file.is_file()):
+                        packed.write(file, f"{path.stem}/{file.relative_to(result).as_posix()}")
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+        return path
+
+    def sweep(self) -> None:
+        """Remove what a crash has left of jobs that were just being made or deleted."""
+        left = [path for pattern in (".new-*", ".deleted-*") for path in self.folder.glob(pattern)]
+        if left:
+            with _disk_errors_told(), self.changing():
+                for folder in left:
+                    with FileLock(folder / "process.lock") as lock:
+                        if lock.acquire():
+                            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock under which jobs of this person change; always before a job's own lock, or without waiting."""
+        with _disk_errors_told():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock") as lock:
+                if not lock.acquire(_CHANGING_SECONDS):
+                    raise UserError("The jobs are being changed by another program. Try again in a moment.")
+                yield
+
+    @contextmanager
+    def _at_rest(self, job: Job, shared: bool = False) -> Iterator[None]:
+        """Keep a job from being trained; one that has said its last word is given a moment to end."""
+        with _disk_errors_told(), FileLock(job.process_lock) as lock:
+            try:
+                held = job.state != "running" and lock.acquire(_ENDING_SECONDS, shared)
+            except FileNotFoundError:
+                held = False
+            self.get(job.id)
+            if not held or is_alive(job.run):
+                raise UserError(f"“{job.name}” is in use. Stop it first, and wait until it has ended.")
+            yield
+
+    def _send(self, job: Job, command: str) -> None:
+        """Send a command, under which a job that waits is known as paused or stopped, and take it from the queue."""
+        send(job.run, command)
+        if job.queued_at is not None:
+            write_job(replace(job, queued_at=None))
+
+    def _last_place(self) -> float:
+        """A time that is later than that of everything queued, whatever the clock says."""
+        return max([time.time(), *(job.queued_at + 0.001 for job in queue(self.home.parent))])
+
+
+def homes(root: Path) -> Iterator[Jobs]:
+    """The jobs of everybody who has a folder in the root."""
+    for folder in Path(root).glob("*/jobs"):
+        yield Jobs(folder.parent)
+
+
+def queue(root: Path) -> list[Job]:
+    """All jobs in the root that wait, the next one first."""
+    waiting = [job for jobs in homes(root) for job in jobs.list() if job.queued_at is not None]
+    return sorted(waiting, key=lambda job: (job.queued_at, job.id))
+
+
+def write_job(job: Job) -> None:
+    """Write job.json; only under `Jobs.changing`."""
+    settings = asdict(job.settings)
+    values = {"name": job.name, "created": job.created, "base": str(job.base), "settings": settings}
+    write_json(job.folder / "job.json", {**values, "queued_at": job.queued_at})
+
+
+def _to_name(name: str) -> str:
+    words = " ".join("".join(c if c.isprintable() else " " for c in name).split())[:MAX_NAME]
+    if not words:
+        raise UserError("The job has no name. Give it one.")
+    return words
+
+
+@contextmanager
+def _disk_errors_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError("The disk is full. Make room, and try again.") from error
+        raise UserError(f"{error.filename or 'The disk'} cannot be used ({error.strerror or error}).") from error

@@ -1,0 +1,195 @@
+"""Fine-tuning: the real command on the tiny pipeline."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from creatures import NAMES, caption, write_creatures
+from safetensors.torch import load_file
+
+from mmgen.checkpoints import load_pipeline
+from mmgen.cli.main import main
+from mmgen.training.control import send, status
+from mmgen.training.gan import ConditionalGenerator
+from mmgen.training.presets import PRESETS, choose
+from mmgen.training.prior import read_captions, remember
+from mmgen.training.variants import variants_each, vary
+
+KNOWN = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("cat", "dog", "star", "apple")]
+
+
+@pytest.fixture(scope="module")
+def base(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny checkpoint with captions that it knows."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("base") / "checkpoint")
+    (folder / "captions.txt").write_text("".join(f"{line}\n" for line in KNOWN))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    return write_creatures(tmp_path_factory.mktemp("pairs"), NAMES[:6], size=48)
+
+
+def run(base: Path, pairs: Path, output: Path, *more: str) -> int:
+    command = ["finetune", "--data", str(pairs), "--base", str(base), "--output", str(output), "--batch-size", "8"]
+    return main([*command, *more])
+
+
+def losses(output: Path) -> list[float]:
+    with open(output / "log.csv", newline="") as file:
+        return [float(row["paired"]) for row in csv.DictReader(file)]
+
+
+def generator(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "generator" / "diffusion_pytorch_model.safetensors")
+
+
+def test_it_learns_and_leaves_a_whole_checkpoint(base, pairs, tmp_path):
+    assert run(base, pairs, tmp_path / "run", "--steps", "60", "--no-tune-autoencoder") == 0
+    fell = losses(tmp_path / "run")
+    assert np.mean(fell[-5:]) < 0.9 * np.mean(fell[:5])
+    result = tmp_path / "run" / "pipeline"
+    assert load_pipeline(result)("a red cat", seed=1).images[0].size == (32, 32)
+    captions = read_captions(result)
+    assert captions[:6] == [caption(name) for name in NAMES[:6]] and set(KNOWN) <= set(captions)
+    facts = json.loads((result / "training.json").read_text())
+    assert (facts["pictures"], facts["steps"], facts["images"]) == (6, 60, 480)
+    said = status(tmp_path / "run")
+    assert said["state"] == "done" and said["step"] == 60 and said["error"] is None
+    sheets = sorted(path.stem for path in (tmp_path / "run" / "samples").glob("*.png"))
+    assert sheets[0] == "00000000" and sheets[-1] == "00000060"
+
+
+@pytest.mark.parametrize("tunes", [True, False])
+def test_the_decoder_learns_only_when_asked_and_the_encoder_never(base, pairs, tmp_path, tunes):
+    option = "--tune-autoencoder" if tunes else "--no-tune-autoencoder"
+    assert run(base, pairs, tmp_path / "run", "--steps", "20", option) == 0
+    old, new = (
+        load_file(folder / "autoencoder" / "diffusion_pytorch_model.safetensors")
+        for folder in (base, tmp_path / "run" / "pipeline")
+    )
+    changed = {name.split(".")[0] for name in old if not torch.equal(old[name].half(), new[name].half())}
+    assert changed == ({"decoder"} if tunes else set())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_changes_its_own_weights_and_no_others(base, preset):
+    pipe = load_pipeline(base)
+    model = ConditionalGenerator(pipe.fusion, pipe.generator)
+    count = choose(model, preset)
+    learning = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert count == sum(value.numel() for value in model.parameters() if value.requires_grad) > 0
+    assert any(name.startswith("fusion.") for name in learning) == (preset != "style")
+    assert any(".cross_attention." in name for name in learning) == (preset != "style")
+    assert (len(learning) == len(list(model.parameters()))) == (preset == "everything")
+
+
+def test_the_prior_is_what_the_base_draws(base):
+    pipe = load_pipeline(base)
+    prior = remember(pipe, KNOWN, 8, seed=0)
+    assert len(prior.z) == 8 and (prior.weights > 0).any(1).sum() == 2
+    row = 5
+    order = np.random.default_rng((0, 3)).permutation(len(KNOWN))
+    fused = pipe.fuse(KNOWN[order[row]], pipe.encode_references(()), [])
+    with torch.inference_mode():
+        alone = pipe.generator(prior.z[row : row + 1], fused)
+    torch.testing.assert_close(prior.latents[row], alone[0].float(), atol=0.05, rtol=0.05)
+
+
+def test_the_prior_keeps_what_the_base_knows(base, pairs, tmp_path):
+    """Trained with the prior the model stays nearer to what it drew than trained without."""
+    pipe = load_pipeline(base)
+    before = torch.stack([pipe(prompt, seed=4, output_type="pt").images[0] for prompt in KNOWN])
+    drift = {}
+    for share in ("0", "0.75"):
+        output = tmp_path / share
+        assert run(base, pairs, output, "--steps", "40", "--prior", share, "--no-tune-autoencoder") == 0
+        after = load_pipeline(output / "pipeline")
+        drawn = torch.stack([after(prompt, seed=4, output_type="pt").images[0] for prompt in KNOWN])
+        drift[share] = (drawn - before).abs().mean().item()
+    assert drift["0.75"] < 0.8 * drift["0"]
+
+
+def test_resumed_it_is_the_same_to_the_bit(base, pairs, tmp_path):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert run(base, pairs, whole, "--steps", "12", "--no-tune-autoencoder") == 0
+    stopper = threading.Thread(target=pause_at, args=(halves, 3))
+    stopper.start()
+    assert run(base, pairs, halves, "--steps", "12", "--no-tune-autoencoder") == 0
+    stopper.join()
+    assert status(halves)["state"] == "paused" and status(halves)["step"] < 12
+    load_pipeline(halves / "pipeline")  # What there is can be used meanwhile.
+    assert run(base, pairs, halves, "--steps", "12", "--no-tune-autoencoder", "--resume") == 0
+    assert status(halves)["state"] == "done"
+    ours, theirs = generator(whole / "pipeline"), generator(halves / "pipeline")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def pause_at(output: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (status(output).get("step") or 0) >= step:
+        time.sleep(0.01)
+    send(output, "pause")
+
+
+def test_stopped_it_keeps_what_there_is(base, pairs, tmp_path):
+    output = tmp_path / "run"
+
+    def stop() -> None:
+        while status(output).get("state") != "running":
+            time.sleep(0.02)
+        send(output, "stop")
+
+    stopper = threading.Thread(target=stop, daemon=True)
+    stopper.start()
+    assert run(base, pairs, output, "--minutes", "30", "--no-tune-autoencoder") == 0
+    assert status(output)["state"] == "stopped"
+    load_pipeline(output / "pipeline")
+
+
+def test_pictures_without_captions_are_learned_from_the_picture_alone(base, tmp_path):
+    folder = write_creatures(tmp_path / "pairs", NAMES[:4], size=48)
+    rows = [{"file_name": f"{name}.png", "text": ""} for name in NAMES[:4]]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(base, folder, tmp_path / "run", "--steps", "30", "--no-tune-autoencoder") == 0
+    fell = losses(tmp_path / "run")
+    assert np.mean(fell[-5:]) < np.mean(fell[:5])
+
+
+def test_a_second_process_in_the_same_folder_is_refused(base, pairs, tmp_path, capsys):
+    from mmgen.training.control import Control
+
+    with Control(tmp_path / "run"):
+        assert run(base, pairs, tmp_path / "run", "--steps", "4") == 1
+    assert "Another process trains" in capsys.readouterr().err
+
+
+def test_one_pair_and_a_long_chinese_caption_train(base, tmp_path):
+    folder = write_creatures(tmp_path / "pairs", NAMES[:1], size=48)
+    row = {"file_name": f"{NAMES[0]}.png", "text": "一只红色的猫" * 800}
+    (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    assert run(base, folder, tmp_path / "run", "--steps", "4") == 0
+
+
+def test_a_base_that_is_gone_is_told(pairs, tmp_path, capsys):
+    assert run(tmp_path / "nothing", pairs, tmp_path / "run", "--steps", "4") == 1
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_few_pictures_are_varied_and_many_are_not():
+    assert variants_each(1) == variants_each(20) == 8 and variants_each(100) == 4 and variants_each(10_000) == 1
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.rand(4, 32, 32) * 2 - 1
+    picture[:3] = torch.minimum(picture[:3], picture[3:])
+    varied = vary(picture, generator)
+    assert not torch.equal(varied, picture) and varied.shape == picture.shape
+    assert bool((varied[:3] <= varied[3:] + 1e-5).all()) and varied.abs().max() <= 1
