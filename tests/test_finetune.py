@@ -121,14 +121,14 @@ def test_the_prior_keeps_what_the_base_knows(base, pairs, tmp_path):
 
 def test_resumed_it_is_the_same_to_the_bit(base, pairs, tmp_path):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert run(base, pairs, whole, "--steps", "12", "--no-tune-autoencoder") == 0
+    assert run(base, pairs, whole, "--steps", "150", "--no-tune-autoencoder") == 0
     stopper = threading.Thread(target=pause_at, args=(halves, 3))
     stopper.start()
-    assert run(base, pairs, halves, "--steps", "12", "--no-tune-autoencoder") == 0
+    assert run(base, pairs, halves, "--steps", "150", "--no-tune-autoencoder") == 0
     stopper.join()
-    assert status(halves)["state"] == "paused" and status(halves)["step"] < 12
+    assert status(halves)["state"] == "paused" and status(halves)["step"] < 150
     load_pipeline(halves / "pipeline")  # What there is can be used meanwhile.
-    assert run(base, pairs, halves, "--steps", "12", "--no-tune-autoencoder", "--resume") == 0
+    assert run(base, pairs, halves, "--steps", "150", "--no-tune-autoencoder", "--resume") == 0
     assert status(halves)["state"] == "done"
     ours, theirs = generator(whole / "pipeline"), generator(halves / "pipeline")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
