@@ -65,7 +65,8 @@ def test_four_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
             studio.send_signal(signal.SIGKILL)
             studio.wait()
         if number % 2:
-            wait(lambda before=step(jobs, job): step(jobs, job) > before)  # It outlives the studio.
+            before = step(jobs, job)
+            wait(lambda before=before: step(jobs, job) > before)  # It outlives the studio.
         subprocess.run(["pkill", "-KILL", "-f", str(jobs.get(job).run)], check=True)
         wait(lambda: not jobs.get(job).is_alive)
         assert jobs.get(job).state == "interrupted"
