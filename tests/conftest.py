@@ -40,7 +40,8 @@ def page_url(tiny_checkpoint, tmp_path_factory) -> Iterator[str]:
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("studio")
     log = folder / "log.txt"
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "PYTHONUNBUFFERED": "1"}
+    places = {"GRADIO_TEMP_DIR": str(folder / "cache"), "MMGEN_HOME": str(folder / "home")}
+    environment = {**os.environ, **places, "PYTHONUNBUFFERED": "1"}
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SPACE_ID"):
         environment.pop(name, None)
     command = [sys.executable, "app.py", "--checkpoint", str(tiny_checkpoint), "--port", str(port)]

@@ -107,7 +107,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     run.keep("autoencoder", autoencoder)
     run.resume()
     share = DECODER_SHARE if decoder_learns else 0.0
-    control.report(state="running", message=f"{learning / 1e6:.1f} of the model's million numbers learn")
+    control.report(state="running", message=f"{learning / 1e6:.1f} million of its numbers learn")
 
     watch = _Watch(run, learner, lesson.watched, config.seed)
     watch.draw(run.step)

@@ -14,7 +14,7 @@ from mmgen.ui.files import save_all, uploaded_path
 
 def build(context: Context) -> None:
     """Add the endpoints to the page."""
-    studio = context.studio
+    studio = context.models.default
 
     def generate(
         prompt: str = "",

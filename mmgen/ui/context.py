@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import gradio as gr
 
-from mmgen.ui.drawing import Studio
+from mmgen.ui.models import DEFAULT, Models
+from mmgen.ui.train_desk import Desk
 
 # Every event that runs the model shares one place in the queue, so drawings never compete for the processor.
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
 
+# Captions are kept one after the other, and a training starts on those that were typed before it.
+PAIRS_QUEUE = {"concurrency_id": "pairs", "concurrency_limit": 1}
 
-@dataclass(frozen=True)
+
+def kept_in_browser(name: str) -> gr.BrowserState:
+    """A text that the visitor's browser keeps, across reloads of the page and restarts of the studio."""
+    return gr.BrowserState("", storage_key=f"mmgen-{name}", secret="mmgen")  # Ids only: nothing to hide.
+
+
+@dataclass
 class Context:
     """Attributes:
     demo: the page being built.
-    studio: the model, ready to draw.
+    models: what it can draw with.
+    desk: everybody's pairs and jobs.
+    tabs: the page's tabs, each with its title in small letters as id; set before they are filled.
+    model: which of the models is drawn with; the Generate tab places it.
+    chosen, draft, watched: the model drawn with, the pairs being prepared and the job looked at, in the browser.
     """
 
     demo: gr.Blocks
-    studio: Studio
+    models: Models
+    desk: Desk = field(default_factory=Desk)
+    tabs: gr.Tabs = field(init=False)
+    model: gr.Dropdown = field(init=False)
+    chosen: gr.BrowserState = field(init=False)
+    draft: gr.BrowserState = field(init=False)
+    watched: gr.BrowserState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.model = gr.Dropdown(
+            [self.models.default_choice],
+            value=DEFAULT,
+            label="Model",
+            show_label=False,
+            container=False,
+            filterable=False,
+            visible=False,
+            scale=0,
+            min_width=220,
+            elem_id="model",
+            render=False,
+        )
+        self.chosen, self.draft, self.watched = map(kept_in_browser, ("model", "draft", "watched"))

@@ -15,7 +15,8 @@ from mmgen.ui.files import uploaded_path
 class Controls:
     """Everything a person sets. The `add_` methods place the controls where they are called."""
 
-    def __init__(self, studio: Studio):
+    def __init__(self, model: gr.Dropdown, studio: Studio):
+        self.model = model
         self._styles = studio.styles
         self.references: list[gr.Image] = []
         self.weights: list[gr.Slider] = []
@@ -37,16 +38,18 @@ class Controls:
         )
 
     def add_styles(self) -> None:
-        """The style picker, hidden where the model knows no styles."""
-        self.style = gr.Radio(
-            [ANY_STYLE, *self._styles],
-            value=ANY_STYLE,
-            label="Style",
-            show_label=False,
-            container=False,
-            visible=bool(self._styles),
-            elem_id="style",
-        )
+        """The style picker, hidden where the model knows no styles, and the model picker, shown once there are two."""
+        with gr.Row(elem_id="kinds"):
+            self.style = gr.Radio(
+                [ANY_STYLE, *self._styles],
+                value=ANY_STYLE,
+                label="Style",
+                show_label=False,
+                container=False,
+                visible=bool(self._styles),
+                elem_id="style",
+            )
+            self.model.render()
 
     def add_references(self) -> None:
         """Four references, each with a weight that the style sheet shows once there is a picture."""
@@ -113,20 +116,21 @@ class Controls:
     @property
     def live(self) -> list[gr.components.Component]:
         """The controls that change the shown picture."""
-        one = [self.prompt, self.style, self.text_weight, self.seed, self.truncation]
+        one = [self.model, self.prompt, self.style, self.text_weight, self.seed, self.truncation]
         return [*one, *self.references, *self.weights]
 
     @property
     def all(self) -> list[gr.components.Component]:
-        """The controls in the order that `order` takes their values in."""
-        one = [self.prompt, self.style, self.text_weight, self.seed, self.truncation, self.count]
+        """The model, then the other controls in the order that `order` takes their values in."""
+        one = [self.model, self.prompt, self.style, self.text_weight, self.seed, self.truncation, self.count]
         return [*one, *self.references, *self.weights]
 
     @staticmethod
-    def order(*values: Any, **changes: Any) -> Order:
-        """What the values of `all` ask for, as the page sent them.
+    def order(studio: Studio, *values: Any, **changes: Any) -> Order:
+        """What the values of `all`, but for the model, ask for, as the page sent them.
 
         Args:
+            studio: what is to draw it; a style that it does not know is left out.
             changes: fields of the order to set otherwise.
 
         Raises:
@@ -136,7 +140,7 @@ class Controls:
         pairs = [pair for pair in zip(rest[:MAX_REFERENCES], rest[MAX_REFERENCES:], strict=True) if pair[0]]
         fields = {
             "prompt": prompt or "",
-            "style": style,
+            "style": style if style in studio.styles else ANY_STYLE,
             "references": tuple(uploaded_path(picture) for picture, _ in pairs),
             "reference_weights": tuple(weight for _, weight in pairs),
             "text_weight": text_weight,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,7 +28,23 @@ def save_all(drawing: Drawing) -> list[str]:
     return paths
 
 
-def uploaded_path(value: object) -> str:
+def hand_out(path: Path) -> str:
+    """Copy a file to where gradio serves it from and clears it away; equal files share a copy."""
+    folder = Path(get_upload_folder()) / hashlib.sha256(path.read_bytes()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{secrets.token_hex(4)}.part"
+    shutil.copyfile(path, part)
+    return str(part.replace(folder / path.name))
+
+
+def new_file(name: str) -> Path:
+    """Where a file of this name can be written to be handed out; nobody can guess its address."""
+    folder = Path(get_upload_folder()) / secrets.token_hex(16)
+    folder.mkdir(parents=True)
+    return folder / name
+
+
+def uploaded_path(value: object, what: str = "A reference must be an uploaded picture") -> str:
     """The path of a file that a client uploaded.
 
     Raises:
@@ -34,5 +52,5 @@ def uploaded_path(value: object) -> str:
     """
     path = value.get("path") if isinstance(value, dict) else None
     if not isinstance(path, str) or not is_in_or_equal(path, get_upload_folder()):
-        raise UserError("A reference must be an uploaded picture; with gradio_client, give handle_file(path).")
+        raise UserError(f"{what}; with gradio_client, give handle_file(path).")
     return path

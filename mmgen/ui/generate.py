@@ -15,9 +15,11 @@ from mmgen.pipeline import MAX_REFERENCES, MAX_SEED
 from mmgen.ui import show
 from mmgen.ui.context import MODEL_QUEUE, Context
 from mmgen.ui.controls import Controls
-from mmgen.ui.drawing import ANY_STYLE, random_seed
+from mmgen.ui.drawing import ANY_STYLE, Studio, random_seed
 from mmgen.ui.examples import EXAMPLES, Example
 from mmgen.ui.files import save_all
+from mmgen.ui.models import DEFAULT
+from mmgen.ui.owner import owner_of
 from mmgen.ui.theme import COPY_LINK_JS, DOWNLOAD_JS
 
 _PROGRESS = gr.Progress()
@@ -27,7 +29,7 @@ _INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidde
 
 def build(context: Context) -> None:
     """Fill the tab."""
-    controls = Controls(context.studio)
+    controls = Controls(context.model, context.models.default)
     with gr.Row(elem_id="ask"):
         controls.add_prompt()
         draw_set = gr.Button("Generate", variant="primary", scale=0, min_width=140, elem_id="generate")
@@ -63,16 +65,27 @@ def build(context: Context) -> None:
     seeds = gr.State([])
     packet = gr.JSON(visible=False)
 
-    _Listeners(context, controls).add(canvas, status, draw_set, gallery, seeds)
+    listeners = _Listeners(context, controls)
+    listeners.add(canvas, status, draw_set, gallery, seeds)
     die.click(random_seed, outputs=controls.seed, **_INSTANT)
     for button, example in zip(examples, EXAMPLES, strict=True):
         button.click(_example(example), outputs=[controls.prompt, controls.style, *controls.references], **_INSTANT)
     link.click(None, inputs=[controls.prompt, controls.seed, controls.style], js=COPY_LINK_JS, **_PRIVATE)
-    _add_download(context, controls, download, packet, status)
-    _add_reuse(context, controls, reuse, status)
+    _add_download(listeners, controls, download, packet, status)
+    _add_reuse(listeners, controls, reuse, status)
     gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
     context.demo.load(
-        _shared(context.studio.styles), outputs=[controls.prompt, controls.seed, controls.style], **_INSTANT
+        _opened(context),
+        inputs=context.chosen,
+        outputs=[controls.prompt, controls.seed, controls.style, controls.model],
+        **_INSTANT,
+    )
+    controls.model.change(
+        _chosen(context),
+        inputs=[controls.model, controls.style],
+        outputs=[controls.style, context.chosen],
+        preprocess=False,
+        **_INSTANT,
     )
 
 
@@ -80,7 +93,11 @@ class _Listeners:
     """The live picture, and sets of pictures."""
 
     def __init__(self, context: Context, controls: Controls):
-        self.context, self.studio, self.controls = context, context.studio, controls
+        self.context, self.controls = context, controls
+
+    def studio(self, request: gr.Request, model: object) -> Studio:
+        """What draws for a visitor who has picked a model."""
+        return self.context.models.studio(owner_of(request), model)
 
     def add(self, canvas, status, draw_set, gallery, seeds) -> None:
         # One listener over all controls: separate ones would let a slow old answer overwrite a newer one. Values come
@@ -109,34 +126,39 @@ class _Listeners:
             **_PRIVATE,
         )
 
-    def draw_live(self, *values: Any) -> tuple[Any, str]:
+    def draw_live(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, str]:
         """Draw the first picture; on bad input say why and leave the last picture in place."""
         try:
-            drawing = self.studio.draw(self.controls.order(*values, count=1))
+            studio = self.studio(request, model)
+            drawing = studio.draw(self.controls.order(studio, *values, count=1))
         except UserError as error:
             return gr.skip(), show.problem(error)
-        return show.canvas(drawing), show.status(drawing, self.studio.device)
+        return show.canvas(drawing), show.status(drawing, studio.device)
 
-    def draw_set(self, keep: bool, *values: Any, progress: gr.Progress = _PROGRESS) -> Iterator[tuple[Any, ...]]:
+    def draw_set(
+        self, request: gr.Request, keep: bool, model: object, *values: Any, progress: gr.Progress = _PROGRESS
+    ) -> Iterator[tuple[Any, ...]]:
         """Draw a set into the gallery; on bad input say why and leave the gallery as it is."""
         seed = gr.skip() if keep else random_seed()
         try:
-            order = self.controls.order(*values) if keep else self.controls.order(*values, seed=seed)
-            self.studio.check(order)
+            studio = self.studio(request, model)
+            order = self.controls.order(studio, *values, **({} if keep else {"seed": seed}))
+            studio.check(order)
             yield gr.Gallery(visible=True), gr.skip(), gr.skip(), gr.skip()
-            drawing = self.studio.draw(order, on_picture=lambda done, wanted: progress((done, wanted), unit="pictures"))
+            drawing = studio.draw(order, on_picture=lambda done, wanted: progress((done, wanted), unit="pictures"))
             pictures = [(path, f"seed {one}") for path, one in zip(save_all(drawing), drawing.seeds, strict=True)]
         except UserError as error:
             yield gr.skip(), show.problem(error), gr.skip(), gr.skip()
             return
-        yield pictures, show.status(drawing, self.studio.device), seed, drawing.seeds
+        yield pictures, show.status(drawing, studio.device), seed, drawing.seeds
 
 
-def _add_download(context: Context, controls: Controls, button, packet, status) -> None:
-    def pack(*values: Any) -> tuple[Any, Any]:
+def _add_download(listeners: _Listeners, controls: Controls, button, packet, status) -> None:
+    def pack(request: gr.Request, model: object, *values: Any) -> tuple[Any, Any]:
         """Draw the shown picture again and hand its PNG to the page."""
         try:
-            drawing = context.studio.draw(controls.order(*values, count=1))
+            studio = listeners.studio(request, model)
+            drawing = studio.draw(controls.order(studio, *values, count=1))
             with tempfile.TemporaryDirectory() as folder:
                 path = drawing.save(0, Path(folder))
                 content = base64.b64encode(path.read_bytes()).decode("ascii")
@@ -156,15 +178,16 @@ def _add_download(context: Context, controls: Controls, button, packet, status) 
     ).success(None, inputs=packet, js=DOWNLOAD_JS, **_PRIVATE)
 
 
-def _add_reuse(context: Context, controls: Controls, button, status) -> None:
-    def reuse(*values: Any) -> list[Any]:
+def _add_reuse(listeners: _Listeners, controls: Controls, button, status) -> None:
+    def reuse(request: gr.Request, model: object, *values: Any) -> list[Any]:
         """Put the shown picture into the first free reference."""
         slots: list[Any] = [gr.skip()] * MAX_REFERENCES
         free = controls.first_free(*values)
         if free is None:
             return [*slots, show.problem(UserError("All four references are in use. Remove one first."))]
         try:
-            drawing = context.studio.draw(controls.order(*values, count=1))
+            studio = listeners.studio(request, model)
+            drawing = studio.draw(controls.order(studio, *values, count=1))
         except UserError as error:
             return [*slots, show.problem(error)]
         slots[free] = save_all(drawing)[0]
@@ -194,16 +217,35 @@ def _seed_of(seeds: list[int], event: gr.SelectData) -> Any:
     return seeds[event.index] if isinstance(event.index, int) and event.index < len(seeds) else gr.skip()
 
 
-def _shared(styles: list[str]):
-    def read(request: gr.Request) -> list[Any]:
-        """The prompt, seed and style that a shared link names; what it does not name stays."""
-        query = request.query_params
-        seed, style = query.get("seed", ""), query.get("style")
+def _opened(context: Context):
+    def read(request: gr.Request, chosen: str) -> list[Any]:
+        """The model drawn with the last time, and the prompt, seed and style that a shared link names."""
+        owner, query = owner_of(request), request.query_params
+        choices = context.models.choices(owner)
+        model = chosen if chosen in dict(map(reversed, choices)) else DEFAULT
+        seed, style = query.get("seed", ""), query.get("style", ANY_STYLE)
         whole = seed.isascii() and seed.isdigit() and len(seed) <= 10 and int(seed) <= MAX_SEED
         return [
             query.get("prompt", gr.skip()),
             int(seed) if whole else gr.skip(),
-            style if style in (ANY_STYLE, *styles) else gr.skip(),
+            _styles_of(context, owner, model, style),
+            gr.Dropdown(choices=choices, value=model, visible=len(choices) > 1),
         ]
 
     return read
+
+
+def _chosen(context: Context):
+    def choose(request: gr.Request, model: object, style: object) -> tuple[Any, Any]:
+        """Show the styles that the model knows, and remember it in the browser."""
+        return _styles_of(context, owner_of(request), model, style), model or DEFAULT
+
+    return choose
+
+
+def _styles_of(context: Context, owner: str, model: object, style: object) -> Any:
+    try:
+        styles = context.models.studio(owner, model).styles
+    except UserError:  # The drawing will say it.
+        return gr.skip()
+    return gr.Radio(choices=[ANY_STYLE, *styles], value=style if style in styles else ANY_STYLE, visible=bool(styles))

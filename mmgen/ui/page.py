@@ -5,12 +5,13 @@ from __future__ import annotations
 import gradio as gr
 
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.ui import api, generate
+from mmgen.ui import api, generate, train, train_api
 from mmgen.ui.context import Context
-from mmgen.ui.drawing import Studio
+from mmgen.ui.models import Models
+from mmgen.ui.owner import on_space
 from mmgen.ui.theme import CSS, JS, build_theme
 
-TABS = (("Generate", generate),)  # Each module has `build(context)`, which fills its tab.
+TABS = (("Generate", generate), ("Train", train))  # Each module has `build(context)`, which fills its tab.
 
 _TITLE = "<h1>mmgen</h1><p>Type, and it draws.</p>"
 
@@ -18,13 +19,14 @@ _TITLE = "<h1>mmgen</h1><p>Type, and it draws.</p>"
 def build_page(pipe: MultimodalGANPipeline) -> gr.Blocks:
     """The whole page around a loaded pipeline, ready to launch with `launch_options()`."""
     with gr.Blocks(title="mmgen", analytics_enabled=False, delete_cache=(60, 3600)) as demo:
-        context = Context(demo, Studio(pipe))
+        context = Context(demo, Models(pipe))
         gr.HTML(_TITLE, elem_id="title")
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as context.tabs:
             for name, module in TABS:
-                with gr.Tab(name):
+                with gr.Tab(name, id=name.lower()):
                     module.build(context)
         api.build(context)
+        train_api.build(context)
     return demo.queue(max_size=64)
 
 
@@ -35,7 +37,7 @@ def launch_options() -> dict[str, object]:
         "css": CSS,
         "js": JS,
         "footer_links": ["api"],
-        "max_file_size": "60mb",
+        "max_file_size": "200mb" if on_space() else "20gb",  # A zip file of many pictures.
         "show_error": True,
         "run_history": False,
         "enable_monitoring": False,

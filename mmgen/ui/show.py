@@ -29,7 +29,12 @@ def status(drawing: Drawing | None = None, device: str = "") -> str:
     return _lines(f"{what} in {drawing.milliseconds} ms on {device}{seed}", " ".join(drawing.notes))
 
 
-def problem(error: Exception) -> str:
+def note(words: str) -> str:
+    """Something that the person should know, in the place of the status."""
+    return _lines("", words)
+
+
+def problem(error: Exception | str) -> str:
     """What went wrong and what to do, in the place of the status."""
     return _lines("", str(error), kind="problem")
 

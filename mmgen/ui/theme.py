@@ -6,7 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS = (Path(__file__).parent / "assets" / "page.css").read_text(encoding="utf-8")
+_ASSETS = Path(__file__).parent / "assets"
+CSS = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "train.css"))
 
 # The first click into the prompt selects the example there, so that typing replaces it.
 JS = """
@@ -27,6 +28,16 @@ DOWNLOAD_JS = """
     const link = document.createElement("a");
     link.href = packet.url;
     link.download = packet.name;
+    link.click();
+}
+"""
+
+FETCH_JS = """
+(file) => {
+    if (!file) return;
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.download = file.orig_name ?? "";
     link.click();
 }
 """
