@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 PRESETS = {
-    "style": "how everything looks: the modulation of every layer and the last one; small and quick",
-    "concept": "what new words mean: the fusion, and the generator's attention to it",
-    "everything": "all of fusion and generator; the closest to your pictures",
+    "style": "how things look; the fewest changes",
+    "concept": "what new words mean, drawn in the ways the model knows",
+    "everything": "both; the closest to your pictures",
 }
 """Plain name -> what it is for."""
 
