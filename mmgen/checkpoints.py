@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mmgen.errors import UserError
+from mmgen.hub.fetch import fetch, split_name
 from mmgen.pipeline import MultimodalGANPipeline
 
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -27,13 +28,34 @@ def default_checkpoint() -> Path:
     return found[0]
 
 
-def load_pipeline(folder: str | Path, device: str | None = None) -> MultimodalGANPipeline:
+def find_checkpoint(name: str | Path) -> Path:
+    """The folder of a checkpoint: the one of this name here, or else `user/name[@revision]`, fetched from the Hub.
+
+    Raises:
+        UserError: there is neither, or it cannot be fetched.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    on_the_hub = split_name(folder.as_posix())
+    if on_the_hub is None:
+        raise UserError(f"There is no checkpoint at {folder}. Give a folder that holds model_index.json, or user/name.")
+    try:
+        return fetch(*on_the_hub)
+    except UserError as error:
+        raise UserError(f"There is no folder {folder} here. {error}") from error
+
+
+def load_pipeline(name: str | Path, device: str | None = None) -> MultimodalGANPipeline:
     """Load a checkpoint onto a device; by default the GPU where there is one.
+
+    Args:
+        name: a folder, or `user/name[@revision]` on the Hub.
 
     Raises:
         UserError: no checkpoint of mmgen, or no such device.
     """
-    pipe = MultimodalGANPipeline.from_pretrained(folder)
+    pipe = MultimodalGANPipeline.from_pretrained(find_checkpoint(name))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return pipe.to(device)

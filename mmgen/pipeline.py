@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 
 from mmgen.devices import autocast
 from mmgen.errors import UserError
@@ -50,7 +47,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
     >>> pipe("a red apple", seed=1).images[0].save("apple.png")
 
     Args:
-        styles: names of drawing styles that the model knows as words, for the page's style picker.
+        styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
+            which a published index holds, its keys.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         fusion: Fusion,
         generator: Generator,
         autoencoder: ImageAutoencoder,
-        styles: list = (),
+        styles: list | dict = (),
     ):
         super().__init__()
         self.register_modules(
@@ -79,35 +77,31 @@ class MultimodalGANPipeline(DiffusionPipeline):
             part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> MultimodalGANPipeline:
-        """Load a checkpoint folder.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir=None,
+        local_files_only: bool = False,
+        **parts,
+    ) -> MultimodalGANPipeline:
+        """Load a checkpoint: a folder or, where there is none of this name, `user/name` on the Hugging Face Hub.
+
+        Only weights and their descriptions are read, safetensors alone; no code that comes with a model is run.
+
+        Args:
+            revision: branch, tag or commit on the Hub; the newest by default.
+            token, cache_dir, local_files_only: as huggingface_hub takes them.
+            parts: parts to take instead of the checkpoint's, such as `autoencoder`.
 
         Raises:
-            UserError: the folder is missing, is no checkpoint, or is one of another kind of model.
+            UserError: it is missing, not whole, one of another kind of model, or cannot be fetched.
         """
-        folder = Path(pretrained_model_name_or_path)
-        index = folder / "model_index.json"
-        if not folder.is_dir():
-            raise UserError(f"There is no checkpoint at {folder}. Give a folder that holds model_index.json.")
-        if not index.is_file():
-            raise UserError(f"{folder} holds no model_index.json, so it is no checkpoint. Give a folder made by mmgen.")
-        try:
-            kind = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{index} is damaged. Fetch or train the checkpoint again.") from error
-        if kind != cls.__name__:
-            raise UserError(f"{folder} is a {kind}, not a model of mmgen. Give a folder made by mmgen.")
-        try:
-            _check_ours(folder)
-            pipe = super().from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **kwargs
-            )
-            for name in ("text_encoder", "image_encoder"):
-                _check_names(name, folder / name / "model.safetensors", getattr(pipe, name).state_dict())
-            return pipe
-        except (OSError, ValueError, KeyError, RuntimeError, AttributeError, SafetensorError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"{folder} is not whole ({first}). Fetch or train the checkpoint again.") from error
+        from mmgen.hub.load import load  # What a published pipeline does without.
+
+        return load(cls, pretrained_model_name_or_path, revision, token, cache_dir, local_files_only, parts)
 
     @property
     def image_size(self) -> int:
@@ -244,37 +238,6 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuse a folder in which a part is missing, or whose weights have other names or shapes than its model.
-
-    Raises:
-        ValueError, OSError, KeyError: what does not fit.
-    """
-    for name in ("text_encoder", "image_encoder"):
-        if not (folder / name / "model.safetensors").is_file():
-            raise FileNotFoundError(f"{name} has no model.safetensors")
-    for name, kind in (("fusion", Fusion), ("generator", Generator), ("autoencoder", ImageAutoencoder)):
-        if not (folder / name / "config.json").is_file():
-            raise FileNotFoundError(f"{name} has no config.json")
-        with torch.device("meta"):
-            model = kind.from_config(kind.load_config(folder / name))
-        _check_names(name, folder / name / "diffusion_pytorch_model.safetensors", model.state_dict())
-
-
-def _check_names(name: str, file: Path, state: dict[str, torch.Tensor]) -> None:
-    """Refuse weights that do not fit a model: its loader would put random ones in their place.
-
-    Raises:
-        ValueError: a name or a shape differs.
-    """
-    wanted = {key: list(value.shape) for key, value in state.items()}
-    with safe_open(file, "pt") as weights:
-        found = {key: weights.get_slice(key).get_shape() for key in weights.keys()}
-    if wanted != found:
-        odd = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        raise ValueError(f"{name}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
 
 
 def noise(seed: int, channels: int) -> torch.Tensor:

@@ -84,9 +84,9 @@ def test_distances_grow_with_blur(gallery, judge):
 
 def test_frechet_is_that_of_two_normal_distributions():
     rng = np.random.default_rng(0)
-    ours, theirs = rng.standard_normal((4000, 3)) * [1, 2, 3], rng.standard_normal((4000, 3)) + [1, 0, 0]
+    ours, theirs = rng.standard_normal((1000, 3)) * [1, 2, 3], rng.standard_normal((1000, 3)) + [1, 0, 0]
     exact = 1 + (1 - 1) ** 2 + (2 - 1) ** 2 + (3 - 1) ** 2
-    assert frechet(ours, theirs) == pytest.approx(exact, rel=0.05)
+    assert frechet(ours, theirs) == pytest.approx(exact, rel=0.1)
     assert frechet(ours, ours) == pytest.approx(0, abs=1e-6)
 
 

@@ -59,18 +59,19 @@ def test_four_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
     for number in range(4):
         studio = open_studio(tiny_checkpoint, tmp_path)
         try:
-            wait(lambda before=reached: step(jobs, job) > before, studio)
+            wait_until_it_moves(jobs, job, studio)
             time.sleep(rng.uniform(0, 1))
         finally:
             studio.send_signal(signal.SIGKILL)
             studio.wait()
         if number % 2:
-            before = step(jobs, job)
-            wait(lambda before=before: step(jobs, job) > before)  # It outlives the studio.
+            wait_until_it_moves(jobs, job)  # It outlives the studio.
         subprocess.run(["pkill", "-KILL", "-f", str(jobs.get(job).run)], check=True)
         wait(lambda: not jobs.get(job).is_alive)
         assert jobs.get(job).state == "interrupted"
-        reached = newest(jobs.get(job).run)
+        saved = newest(jobs.get(job).run)
+        assert saved >= reached
+        reached = saved
         jobs.resume(job)
     studio = open_studio(tiny_checkpoint, tmp_path)
     try:
@@ -84,8 +85,10 @@ def test_four_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
     load_pipeline(jobs.get(job).result)
 
 
-def step(jobs: Jobs, job: str) -> int:
-    return jobs.get(job).status.get("step") or 0
+def wait_until_it_moves(jobs: Jobs, job: str, studio: subprocess.Popen | None = None) -> None:
+    wait(lambda: status(jobs.get(job).run).get("state") == "running", studio)
+    old = jobs.get(job).status.get("step")
+    wait(lambda: jobs.get(job).status.get("step") != old, studio)
 
 
 def open_studio(checkpoint: Path, folder: Path) -> subprocess.Popen:

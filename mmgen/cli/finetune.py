@@ -47,14 +47,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     import datasets
 
-    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
     from mmgen.data.folder import load_pairs
     from mmgen.training.config import RunConfig
     from mmgen.training.finetune import finetune
 
     if arguments.prior > 0.9:
         raise UserError(f"--prior is {arguments.prior:g}; give at most 0.9, so that something new is learned.")
-    base = arguments.base or default_checkpoint()
+    base = find_checkpoint(arguments.base or default_checkpoint())
     pipe = load_pipeline(base)
     data = datasets.concatenate_datasets(list(load_pairs(arguments.data, need_text=False).values()))
     has_state = any(arguments.output.glob("state-*"))

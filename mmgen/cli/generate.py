@@ -26,7 +26,10 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("out.png"), help="PNG to write; with --count N, out-1.png ..."
     )
-    parser.add_argument("--checkpoint", type=Path, help="model folder (default: the one in checkpoints/)")
+    parser.add_argument(
+        "--checkpoint",
+        help="model folder, or user/name[@revision] on the Hugging Face Hub (default: the one in checkpoints/)",
+    )
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.set_defaults(run=run)
 

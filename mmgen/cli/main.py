@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmgen.cli import data, encoders, evaluate, finetune, generate, sheet, train
+from mmgen.cli import data, encoders, evaluate, finetune, generate, publish, sheet, train
 from mmgen.errors import UserError
 
-COMMANDS = (generate, data, encoders, train, finetune, sheet, evaluate)
+COMMANDS = (generate, data, encoders, train, finetune, sheet, evaluate, publish)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,148 @@
+"""Load a pipeline from a folder, whoever made it: nothing in it is run, imported or unpickled.
+
+Each part is loaded by a class that is known here, from files that are known here, after its weights were compared with
+what the class expects; an index that asks for anything else is refused before.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import transformers
+from diffusers import ModelMixin
+from safetensors import SafetensorError, safe_open
+from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mmgen.errors import UserError
+from mmgen.hub.fetch import fetch, split_name
+from mmgen.hub.files import PART_FILES, PICKLES, WEIGHTS
+from mmgen.hub.index import INDEX, PARTS, Index, read_index
+from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.encoders import PyramidCNN
+from mmgen.models.fusion import Fusion
+from mmgen.models.generator import Generator
+
+Pipeline = TypeVar("Pipeline")
+
+_OURS = {"fusion": Fusion, "generator": Generator, "autoencoder": ImageAutoencoder}
+_BASES = {
+    "text_encoder": BertModel,
+    "tokenizer": PreTrainedTokenizerBase,
+    "image_encoder": PreTrainedModel,
+    "image_processor": BaseImageProcessor,
+}
+_ASKS_ELSEWHERE = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
+"""Keys of a description by which transformers would look for code or kernels elsewhere."""
+
+_BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
+
+
+def load(
+    kind: type[Pipeline],
+    name: str | Path,
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    given: dict[str, object],
+) -> Pipeline:
+    """Load a pipeline from a folder or, if there is none of this name, from the Hub.
+
+    Args:
+        kind: the pipeline's class.
+        given: parts to take instead of the checkpoint's.
+
+    Raises:
+        UserError: it is missing, not whole, not one of mmgen, or cannot be fetched.
+        TypeError: one of `given` is no part.
+    """
+    for part in given:
+        if part not in PARTS:
+            raise TypeError(f"from_pretrained() got an unexpected argument {part!r}; the parts are {', '.join(PARTS)}")
+    folder = Path(name)
+    if not folder.is_dir():
+        found = split_name(str(name))
+        if found is None:
+            raise UserError(f"There is no checkpoint at {folder}. Give a folder that holds {INDEX}, or user/name.")
+        folder = fetch(found[0], revision or found[1], token, cache_dir, local_files_only)
+    index = read_index(folder / INDEX, str(name))
+    try:
+        parts = {part: given[part] if part in given else _load_part(folder, part, index) for part in PARTS}
+        _check_fit(parts)
+        pipe = kind(**parts, styles=index.styles)
+    except _BROKEN as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{name} is not whole ({first}). Fetch or train the checkpoint again.") from error
+    pipe.register_to_config(_name_or_path=str(name))
+    return pipe
+
+
+def _load_part(folder: Path, part: str, index: Index) -> object:
+    kind = _OURS.get(part) or getattr(transformers, index.classes[part], None)
+    base = _BASES.get(part, ModelMixin)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise ValueError(f"{index.classes[part]} is no {part} in this version of transformers")
+    home = folder / part
+    for file in home.glob("*.json"):
+        if file.name not in PART_FILES[part]:  # An adapter or a list of shards, which would be loaded instead.
+            raise ValueError(f"{part}/{file.name} does not belong there")
+        if file.name.endswith("config.json"):
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if asks := [key for key in _ASKS_ELSEWHERE if key in content]:
+                raise ValueError(f"{part}/{file.name} asks for {asks[0]}, code or kernels from elsewhere")
+    if part not in WEIGHTS:
+        return kind.from_pretrained(home, local_files_only=True)
+    if not (home / "config.json").is_file():
+        raise FileNotFoundError(f"{part} has no config.json")
+    _check_weights(part, home, kind)
+    if part in _OURS:
+        return kind.from_pretrained(home, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False)
+    return kind.from_pretrained(home, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+
+
+def _check_weights(part: str, home: Path, kind: type) -> None:
+    """Refuse weights that do not fit their model: its loader would put random ones in their place.
+
+    Raises:
+        ValueError, OSError: they are missing or no safetensors, or a name or a shape differs.
+    """
+    file = home / WEIGHTS[part]
+    if not file.is_file():
+        if any(path.name.endswith(PICKLES) for path in home.glob("*")):
+            raise ValueError(f"the weights of {part} are pickles, which may run any code and are never opened")
+        raise FileNotFoundError(f"{part} has no {file.name}")
+    config = kind.load_config(home) if part in _OURS else kind.config_class.from_pretrained(home, local_files_only=True)
+    with torch.device("meta"):
+        model = kind.from_config(config) if part in _OURS else kind(config)
+    wanted = {key: list(value.shape) for key, value in model.state_dict().items()}
+    try:
+        with safe_open(file, "pt") as weights:
+            found = {key: weights.get_slice(key).get_shape() for key in weights.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{part}/{file.name} is damaged, or no safetensors in spite of its name") from error
+    if wanted != found:
+        odd = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise ValueError(f"{part}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
+
+
+def _check_fit(parts: dict) -> None:
+    """Refuse parts of different models.
+
+    Raises:
+        ValueError: the output of one is not what the next one takes.
+    """
+    fusion, generator, autoencoder = (parts[part].config for part in _OURS)
+    processor = parts["image_processor"]
+    channels = PyramidCNN(parts["image_encoder"], processor.image_mean, processor.image_std).channels()
+    for giver, given, taker, taken in (
+        ("text_encoder", parts["text_encoder"].config.hidden_size, "fusion", fusion.text_channels),
+        ("image_encoder", channels[3] + 4 * channels[2], "fusion", fusion.reference_channels),
+        ("fusion", fusion.width, "generator", generator.width),
+        ("generator", generator.latent_channels, "autoencoder", autoencoder.latent_channels),
+    ):
+        if given != taken:
+            raise ValueError(f"{giver} gives {given} channels and {taker} takes {taken}")
