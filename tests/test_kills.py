@@ -75,7 +75,7 @@ def test_four_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
         jobs.resume(job)
     studio = open_studio(tiny_checkpoint, tmp_path)
     try:
-        wait(lambda: jobs.get(job).status.get("state") == "running", studio)
+        wait_until_it_moves(jobs, job, studio)
         jobs.stop(job)
         wait(lambda: jobs.get(job).state == "stopped", studio)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from mmgen.cli.train import number
@@ -26,7 +27,7 @@ def add_parser(commands) -> None:
     length.add_argument("--steps", type=number(int, 1), help="instead of minutes")
     parser.add_argument("--preset", choices=tuple(PRESETS), default=FinetuneConfig.preset, help="what learns")
     parser.add_argument(
-        "--prior", type=number(float, 0), default=0.4, help="share that keeps what the base knows (default 0.4)"
+        "--prior", type=number(float, 0), default=0.6, help="share that keeps what the base knows (default 0.6)"
     )
     parser.add_argument("--batch-size", type=number(int, 2), default=32, help="samples a step (default 32)")
     parser.add_argument("--learning-rate", type=number(float, 1e-9), default=FinetuneConfig.learning_rate)
@@ -43,24 +44,25 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import shutil
-
-    import datasets
-
     from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
     from mmgen.data.folder import load_pairs
+    from mmgen.pipeline import MAX_SEED
     from mmgen.training.config import RunConfig
     from mmgen.training.finetune import finetune
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("Fine-tuning is for one process. Start it without torchrun.")
+    if arguments.seed > MAX_SEED:
+        raise UserError(f"--seed is {arguments.seed}; give at most {MAX_SEED}.")
     if arguments.prior > 0.9:
         raise UserError(f"--prior is {arguments.prior:g}; give at most 0.9, so that something new is learned.")
     base = find_checkpoint(arguments.base or default_checkpoint())
     pipe = load_pipeline(base)
-    data = datasets.concatenate_datasets(list(load_pairs(arguments.data, need_text=False).values()))
+    splits = load_pairs(arguments.data, need_text=False)
+    if "train" not in splits:
+        raise UserError(f"{arguments.data} has no split train; it has {', '.join(splits)}. Name one of them train.")
+    data = splits["train"]
     has_state = any(arguments.output.glob("state-*"))
-    if not has_state and arguments.resume:  # It ended before anything was saved.
-        shutil.rmtree(arguments.output / "samples", ignore_errors=True)
-        (arguments.output / "log.csv").unlink(missing_ok=True)
     config = FinetuneConfig(
         preset=arguments.preset,
         prior=arguments.prior,

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slic
     start, pending = 0, deque()
     quiet = 0.5 if sys.stderr.isatty() else 30.0
     with (
-        ProcessPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(workers) as pool,  # Processes would inherit a run's locks, and outlive it when it is killed.
         tqdm(total=count, desc="reading pictures", unit="img", mininterval=quiet) as bar,
     ):
         while (chunk := list(islice(paths, CHUNK))) or pending:

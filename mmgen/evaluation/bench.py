@@ -20,6 +20,7 @@ from PIL import Image
 from mmgen.data import recolour
 from mmgen.data.shards import file_of, open_picture
 from mmgen.devices import autocast
+from mmgen.errors import UserError
 from mmgen.evaluation.distances import frechet, kernel, precision_recall, squared_distances
 from mmgen.evaluation.judge import PACKAGE, SIZE, Judge
 from mmgen.images import to_tensor
@@ -158,10 +159,10 @@ class Questions:
 
 
 def questions(real: Gallery, split: str, count: int) -> Questions:
-    """`count` prompts of a split: its pictures in a shuffled order, with other seeds again until there are enough."""
+    """`count` prompts of a split, each with a seed of its own: its pictures in a shuffled order, again and again."""
     rows = np.flatnonzero(real.splits == split)
     order = np.random.default_rng(7).permutation(rows)
-    return Questions(np.resize(order, count), np.arange(count) // len(order) + 1000)
+    return Questions(np.resize(order, count), np.arange(count) + 1000)
 
 
 def draw(pipe: MultimodalGANPipeline, prompts: Iterable[str], seeds: Iterable[int]) -> Iterable[Image.Image]:
@@ -180,24 +181,25 @@ def split_scores(
     vectors = real.compare(raw)
     ranks = retrieval(real, vectors, labels, seed=1)
     ceiling = retrieval(real, real.seen[asked.rows], labels, seed=1, without_style=styles)
+    like_ceiling = retrieval(real, vectors, labels, seed=1, without_style=styles)
     shuffled = np.random.default_rng(2).permutation(len(vectors))
     floor = retrieval(real, vectors[shuffled], labels, seed=1)
-    own = np.unique(asked.rows)
-    others = np.setdiff1d(np.flatnonzero(real.splits == "train"), own)
-    others = np.random.default_rng(3).permutation(others)[: max(count, 2)]
-    precision, recall = precision_recall(raw, real.raw[others])
+    own, others = _two_lots(real, asked)
+    drawn = raw[: len(own)]  # As many as the real ones, of which each is asked once before any is asked again.
+    precision, recall = precision_recall(drawn, real.raw[others])
     precision_real, recall_real = precision_recall(real.raw[own], real.raw[others])
     return {
         "prompts": len(raw),
         "retrieval_at_1": ranks.at(1),
         "retrieval_at_1_ceiling": ceiling.at(1),
         "retrieval_at_1_floor": floor.at(1),
+        "retrieval_at_1_like_ceiling": like_ceiling.at(1),
         "retrieval_at_5": ranks.at(5),
         "retrieval_at_5_ceiling": ceiling.at(5),
         "retrieval_at_5_floor": floor.at(5),
-        "frechet": frechet(raw, real.raw[others]),
+        "frechet": frechet(drawn, real.raw[others]),
         "frechet_real": frechet(real.raw[own], real.raw[others]),
-        "kernel": kernel(raw, real.raw[others]),
+        "kernel": kernel(drawn, real.raw[others]),
         "kernel_real": kernel(real.raw[own], real.raw[others]),
         "precision": precision,
         "precision_real": precision_real,
@@ -206,6 +208,18 @@ def split_scores(
         "diversity": diversity(pipe, judge, real, asked, progress),
         **copies(real, asked, raw),
     }
+
+
+def _two_lots(real: Gallery, asked: Questions) -> tuple[np.ndarray, np.ndarray]:
+    """The real pictures that were asked, once each, and others of the training split to compare with."""
+    own = asked.rows[: len(set(asked.rows))]
+    train = np.random.default_rng(3).permutation(np.flatnonzero(real.splits == "train"))
+    if len(np.setdiff1d(train, own)) < len(own) // 2:  # All of a small split was asked: half of it stands apart.
+        own = own[: max(1, len(own) // 2)]
+    others = train[~np.isin(train, own)][: len(asked.rows)]
+    if min(len(own), len(others)) < 5:
+        raise UserError("There are too few pictures without a skin tone to compare; at least 10 are needed a split.")
+    return own, others
 
 
 def diversity(pipe, judge: Judge, real: Gallery, asked: Questions, progress: Progress, share: int = 25) -> float:
@@ -233,9 +247,12 @@ def _mean_distance(vectors: np.ndarray) -> float:
 def copies(real: Gallery, asked: Questions, raw: np.ndarray) -> dict[str, float]:
     """How many pictures lie nearer to a training picture than two real ones of one concept and style to each other.
 
-    `copies_real` is the same share of the split's real pictures, each without itself.
+    `copies_real` is the same share of the split's real pictures, each without itself. Both are no numbers where there
+    are no two real pictures of one concept and style.
     """
     train = np.flatnonzero(real.splits == "train")
+    if np.isnan(real.kinship):
+        return {"copies": float("nan"), "copies_real": float("nan")}
     near = np.sqrt(squared_distances(real.compare(raw), real.seen[train]).min(1))
     own = np.unique(asked.rows)
     apart = squared_distances(real.seen[own], real.seen[train])
@@ -257,7 +274,11 @@ def reference_following(
     """
     rng = np.random.default_rng(11)
     trained = np.flatnonzero(real.splits == "train")
-    labels = [label for label in np.unique(real.labels[trained].astype(str)) if (real.labels == label).sum() > 2]
+    labels = [
+        label
+        for label in np.unique(real.labels[trained].astype(str))
+        if len(set(real.styles[real.labels == label])) > 2
+    ]
     hits, chance, bare = [], [], []
     for label in progress(rng.permutation(labels)[:count], "references"):
         rows = np.flatnonzero(real.labels == label)

@@ -47,7 +47,12 @@ def _cut(text: str, spans: list[tuple[int, int]]) -> str | None:
         return text[:READ_AT_MOST].rstrip() if len(text) > READ_AT_MOST else None
     end = spans[MAX_PROMPT_TOKENS - 2][1]  # the last place but one, as the very last is the end's own piece
     kept = text[:end]
-    if text[end - 1].isalnum() and text[end].isalnum() and (words := kept.rsplit(None, 1))[0] != kept:
+    if (
+        end < len(text)
+        and text[end - 1].isalnum()
+        and text[end].isalnum()
+        and (words := kept.rsplit(None, 1))[0] != kept
+    ):
         kept = words[0]
     return kept.rstrip()
 

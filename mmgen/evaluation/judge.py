@@ -38,7 +38,7 @@ _ENTRY = re.compile(
 
 
 class Judge(nn.Module):
-    """Pictures -> features of length 1.
+    """Pictures -> the mean features of its last layer.
 
     Args:
         model: a MobileNetV2 that expects RGB in [0, 1].

@@ -67,6 +67,7 @@ def evaluate(
 _ROWS = (
     ("retrieval@1 of 100", "retrieval_at_1", "{:.3f}"),
     ("  real, another style (ceiling)", "retrieval_at_1_ceiling", "{:.3f}"),
+    ("  drawn, asked as the ceiling is: its own style left out", "retrieval_at_1_like_ceiling", "{:.3f}"),
     ("  shuffled prompts (floor)", "retrieval_at_1_floor", "{:.3f}"),
     ("retrieval@5 of 100", "retrieval_at_5", "{:.3f}"),
     ("  real, another style (ceiling)", "retrieval_at_5_ceiling", "{:.3f}"),

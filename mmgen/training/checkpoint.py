@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
 from mmgen.models.fusion import Fusion
@@ -61,14 +63,14 @@ def save_checkpoint(
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     stored.save_pretrained(part)
-    every = max(1, -(-len(captions) // MOST_CAPTIONS))
-    lines = [" ".join(caption.split()) for caption in captions[::every]]
+    chosen = np.unique(np.linspace(0, len(captions) - 1, MOST_CAPTIONS).astype(int)) if len(captions) else []
+    lines = [" ".join(captions[index].split()) for index in chosen]
     (part / CAPTIONS_FILE).write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
     if facts:
         (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)

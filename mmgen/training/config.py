@@ -65,10 +65,10 @@ class FinetuneConfig:
     """The recipe of fine-tuning."""
 
     preset: str = _option("everything", "what learns", choices=("style", "concept", "everything"))
-    prior: float = _option(0.4, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
-    prior_drawings: int = _option(1536, "drawings of the base to keep")
+    prior: float = _option(0.6, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
+    prior_drawings: int = _option(3000, "drawings of the base to keep")
     batch_size: int = _option(32, "samples a step")
-    learning_rate: float = _option(1e-3, "of the generator, at its highest")
+    learning_rate: float = _option(5e-4, "of the generator, at its highest")
     decoder_learning_rate: float = _option(3e-4, "of the autoencoder's decoder, at its highest")
     ema_images: float = _option(1_000, "half-life in samples of the averaged weights")
     tune_autoencoder: bool | None = None

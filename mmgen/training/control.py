@@ -191,7 +191,7 @@ def send(folder: Path, command: str) -> None:
     if command not in COMMANDS:
         raise ValueError(f"{command!r} is no command")
     if not (command == "pause" and pending_command(folder) == "stop"):
-        _write_whole(Path(folder) / "command", command)
+        write_whole(Path(folder) / "command", command)
 
 
 def pending_command(folder: Path) -> str | None:
@@ -242,10 +242,11 @@ def write_json(file: Path, values: object) -> None:
     Raises:
         OSError: the disk is full, or cannot be written.
     """
-    _write_whole(file, json.dumps(values, indent=1))
+    write_whole(file, json.dumps(values, indent=1))
 
 
-def _write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
     try:
         part.write_text(text, encoding="utf-8")

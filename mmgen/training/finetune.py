@@ -9,6 +9,7 @@ never does, so every latent keeps its meaning.
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,6 +75,8 @@ def finetune(
     """
     with Control(Path(run_config.output)) as control:
         control.report(message="Looking at the pictures")
+        if not run_config.resume and (control.folder / "config.json").is_file():
+            _forget_a_false_start(control.folder)
         try:
             return _finetune(run_config, config, base, pipe, data, control)
         except OSError as error:
@@ -129,11 +132,12 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             run.log({"decoder": float("nan"), "paired": loss})
         if watch.is_due():
             watch.draw(step + 1)
+    _measure_mean_style(ema.model.generator)
     watch.draw(run.step)
     control.report(message="Writing the checkpoint")
     folder = _save(run, config, base, learner, data)
-    state = "paused" if run.paused else "stopped" if run.stopped else "done"
-    control.report(state=state, message="", eta_seconds=None if run.paused else 0)
+    state = "stopped" if run.stopped else "done" if run.progress >= 1 else "paused"
+    control.report(state=state, message="", eta_seconds=None if state == "paused" else 0)
     return folder
 
 
@@ -168,7 +172,7 @@ def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: 
 
 def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noise_channels: int, rng) -> torch.Tensor:
     """On the person's pairs, and on the base's drawings with their share of the batch."""
-    kept = round(config.prior * config.batch_size) if lesson.prior else 0
+    kept = min(config.batch_size - 1, max(1, round(config.prior * config.batch_size))) if lesson.prior else 0
     batch = make_batch(lesson.cache, lesson.sampler.draw(config.batch_size - kept, rng), noise_channels, rng)
     z, condition, targets, weights = batch.z, batch.condition, batch.latents, batch.paired
     if kept:
@@ -200,6 +204,21 @@ def _decoder_loss(autoencoder, original, cnn, lesson: Lesson, run: Run, rng) -> 
     ground = torch.rand(6, 3, 1, 1, device=run.device) * 2 - 1
     features = feature_distance(cnn, composite(restored[:6], ground), composite(wanted[:6], ground))
     return F.l1_loss(restored, wanted) + 2 * F.mse_loss(restored, wanted) + 0.1 * features
+
+
+@torch.no_grad()
+def _measure_mean_style(generator, noises: int = 4096) -> None:
+    """Truncation draws towards the mean style; here it is measured again, as the mapping may have learned."""
+    mapping = generator.mapping
+    z = torch.randn(noises, generator.config.noise_channels, generator=torch.Generator().manual_seed(0))
+    mapping.mean.copy_(mapping.layers(z.to(mapping.mean.device)).mean(0))
+
+
+def _forget_a_false_start(folder: Path) -> None:
+    """Clear away what a run left that ended before anything was saved."""
+    if not any(folder.glob("state-*")):
+        shutil.rmtree(folder / "samples", ignore_errors=True)
+        (folder / "log.csv").unlink(missing_ok=True)
 
 
 class _Watch:

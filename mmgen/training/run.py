@@ -36,7 +36,7 @@ from tqdm import tqdm
 from mmgen.devices import best_device, has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.training.config import RunConfig
-from mmgen.training.control import Control
+from mmgen.training.control import Control, write_whole
 
 CLOCK = "clock.json"
 
@@ -255,21 +255,24 @@ class Run:
         asked = json.loads(json.dumps(asked, default=str))
         config = asked
         if self.config.resume and file.exists():
-            config = json.loads(file.read_text())
+            config = _read_json(file)
             free = {"resume", "steps", "output", "cache", "save_minutes", "sample_every", "log_every", "log_with"}
-            for name in sorted(asked.keys() & config.keys() - free):
+            for name in sorted(asked.keys() & config.keys() - free - {"resumed"}):
                 if asked[name] != config[name]:
                     print(f"Note: {name} was {config[name]} when this run began; it goes on with {asked[name]}.")
             config.setdefault("resumed", []).append(asked)
-        file.write_text(json.dumps(config, indent=2) + "\n")
+        write_whole(file, json.dumps(config, indent=2) + "\n")
 
     def _cut_log(self) -> None:
         """Drop the log's lines from after the state that was loaded: those steps are made again."""
         file = self.output / "log.csv"
         if self.is_main and file.exists():
-            head, *lines = file.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if int(line.partition(",")[0]) < self.step]
-            file.write_text("".join([head, *kept]))
+            whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            kept = [line for line in whole[1:] if int(line.partition(",")[0]) < self.step]
+            if kept:
+                write_whole(file, "".join([whole[0], *kept]))
+            else:
+                file.unlink()
 
     def _agree(self, *flags: bool) -> list[bool]:
         """The same flags on all ranks: set where any rank sets them."""
@@ -309,6 +312,13 @@ class Run:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        return json.loads(file.read_text())
+    except ValueError:  # It may have been edited by hand.
+        return {}
 
 
 def allocator_environment() -> dict[str, str]:

@@ -114,7 +114,7 @@ class Sampler:
             references = [target]
         samples.caption[row], says_style = self._caption(target, named, rng)
         if kind < 2 and not self.has_words[samples.caption[row]]:  # A picture without a caption speaks for itself.
-            kind, references = 2, references or [target]
+            kind, references = 2, [int(rng.choice(self.of_label[self.labels[target]]))]  # Itself, or a copy.
         if kind >= 2:
             samples.text_weight[row] = 0.0
         elif rng.random() < 0.2:
