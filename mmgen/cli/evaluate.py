@@ -60,5 +60,12 @@ def run(arguments: argparse.Namespace) -> None:
     )
     report["checkpoint"] = str(checkpoint)
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(_without_nan(report), indent=2) + "\n")
     print(table(report))
+
+
+def _without_nan(value):
+    """The same with None for what is no number, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and value != value else value

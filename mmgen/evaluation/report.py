@@ -87,12 +87,17 @@ _ROWS = (
 )
 
 
+def _cell(value: float | None, form: str) -> str:
+    """A dash for what is no number, or was not asked yet when the report was made."""
+    return "–" if value is None or np.isnan(value) else form.format(value)
+
+
 def table(report: dict) -> str:
     """The report as Markdown."""
     splits = report["splits"]
     lines = ["| | " + " | ".join(splits) + " |", "|---|" + "---|" * len(splits)]
     for title, key, form in _ROWS:
-        cells = [form.format(scores[key]) for scores in splits.values()]
+        cells = [_cell(scores.get(key), form) for scores in splits.values()]
         indent = "&nbsp;&nbsp;" if title.startswith(" ") else ""
         lines.append(f"| {indent}{title.strip()} | " + " | ".join(cells) + " |")
     following = report["references"]
