@@ -2,7 +2,7 @@
 
 The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
 four times cheaper than a duel. Beside the pairs it is shown what the base model draws (`mmgen.training.prior`), so that
-nothing is forgotten. Where the autoencoder cannot reproduce the pictures well, its decoder learns first; the encoder
+little is forgotten. Where the autoencoder cannot reproduce the pictures well, its decoder learns first; the encoder
 never does, so every latent keeps its meaning.
 """
 
