@@ -166,3 +166,9 @@ def save_png(image: Image.Image, path: Path, text: dict[str, object]) -> None:
         image.save(path, format="PNG", pnginfo=info)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}). Choose another name or folder.") from error
+
+
+def psnr(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of pictures [N, C, H, W] in [-1, 1], ours clamped to it; [N], at most 106."""
+    error = (ours.clamp(-1, 1) - theirs).square().flatten(1).mean(1)
+    return 10 * torch.log10(4.0 / error.clamp_min(1e-10))

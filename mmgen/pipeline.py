@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from mmgen.devices import autocast
 from mmgen.errors import UserError
 from mmgen.images import open_image, to_pil, to_tensor
 from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.decoder import Caption, CaptionDecoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator
 
 MAX_REFERENCES = 4
+MAX_CAPTIONS = 16
+DESCRIBED_TOGETHER = 20
 MAX_SEED = 2**32 - 1
 
 
@@ -33,11 +37,13 @@ class GANPipelineOutput(BaseOutput):
             first.
         seeds: the seed of each picture.
         notes: sentences for the person, such as that a prompt was cut.
+        captions: of each picture what the decoder says of it, if it was asked for; see `describe`.
     """
 
     images: list[Image.Image] | torch.Tensor
     seeds: list[int]
     notes: list[str] = field(default_factory=list)
+    captions: list[list[Caption]] | None = None
 
 
 class MultimodalGANPipeline(DiffusionPipeline):
@@ -47,9 +53,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
     >>> pipe("a red apple", seed=1).images[0].save("apple.png")
 
     Args:
+        decoder: what says in words what a picture shows; None in a model that was not taught to.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
     """
+
+    _optional_components = ["decoder"]
 
     def __init__(
         self,
@@ -60,6 +69,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         fusion: Fusion,
         generator: Generator,
         autoencoder: ImageAutoencoder,
+        decoder: CaptionDecoder | None = None,
         styles: list | dict = (),
     ):
         super().__init__()
@@ -71,9 +81,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
             fusion=fusion,
             generator=generator,
             autoencoder=autoencoder,
+            decoder=decoder,
         )
         self.register_to_config(styles=list(styles))
-        for part in (text_encoder, image_encoder, fusion, generator, autoencoder):
+        for part in filter(None, (text_encoder, image_encoder, fusion, generator, autoencoder, decoder)):
             part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
 
     @classmethod
@@ -119,6 +130,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         truncation: float = 1.0,
         num_images: int = 1,
         output_type: str = "pil",
+        describe: bool = False,
     ) -> GANPipelineOutput:
         """Draw.
 
@@ -132,9 +144,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
             truncation: 0 (the mean style) to 1 (all variety).
             num_images: pictures of each prompt.
             output_type: `pil` or `pt`.
+            describe: whether to read the pictures back into words.
 
         Raises:
-            UserError: a number is out of its range, or there are more than 4 references.
+            UserError: a number is out of its range, there are more than 4 references, or the model cannot describe.
         """
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
         references = [references] if isinstance(references, Image.Image) else list(references or ())
@@ -143,6 +156,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
         elif isinstance(reference_weights, (int, float)):
             reference_weights = [reference_weights]
         self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
+        if describe:
+            self._check_decoder()
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
         pictures = self.encode_references(references)
@@ -153,18 +168,76 @@ class MultimodalGANPipeline(DiffusionPipeline):
             drawn += [self.draw(fused, one, truncation) for one in seeds]
         pixels = torch.cat(drawn)
         images = to_pil(pixels) if output_type == "pil" else pixels
-        return GANPipelineOutput(images=images, seeds=seeds * len(prompts), notes=list(dict.fromkeys(notes)))
+        captions = self.describe(to_pil(pixels)) if describe else None
+        return GANPipelineOutput(images, seeds * len(prompts), list(dict.fromkeys(notes)), captions)
+
+    @torch.inference_mode()
+    def describe(
+        self, images: Sequence[str | Path | bytes | Image.Image] | Image.Image, num_captions: int = 3
+    ) -> list[list[Caption]]:
+        """Say what pictures show.
+
+        Args:
+            images: one or any number, as `mmgen.images.open_image` takes them; of an animated one the first frame.
+            num_captions: of each picture, 1 to 16.
+
+        Returns:
+            For each picture its captions with their probabilities, the most probable first. There is none for a picture
+            that is transparent all over.
+
+        Raises:
+            UserError: there is no picture, one cannot be read, or the model cannot describe.
+        """
+        self._check_decoder()
+        images = list(images) if isinstance(images, (list, tuple)) else [images]
+        if not images:
+            raise UserError("There is no picture to describe. Give at least one.")
+        if not isinstance(num_captions, int) or not 1 <= num_captions <= MAX_CAPTIONS:
+            raise UserError(f"The number of captions is {num_captions}; give a whole number from 1 to {MAX_CAPTIONS}.")
+        captions = []
+        for start in range(0, len(images), DESCRIBED_TOGETHER):
+            some = [
+                to_tensor(open_image(picture), self.image_size)
+                for picture in images[start : start + DESCRIBED_TOGETHER]
+            ]
+            seen = self._look([pixels for pixels in some if _is_visible(pixels)])
+            found = iter(self._describe(seen, num_captions) if len(seen) else ())
+            captions += [next(found) if _is_visible(pixels) else [] for pixels in some]
+        return captions
+
+    def _describe(self, pictures: torch.Tensor, num_captions: int) -> list[list[Caption]]:
+        """Reference tokens [N, grid, channels], a picture each, and no words -> N lists of captions."""
+        n, references = len(pictures), pictures[:, None]
+        ones = torch.ones(n, 1, device=self.device)
+        with autocast(self.device):
+            fused = self.fusion(
+                text=torch.zeros(n, 1, self.fusion.config.text_channels, device=self.device),
+                text_mask=torch.zeros(n, 1, device=self.device),
+                text_weight=torch.zeros(n, device=self.device),
+                references=references,
+                reference_weights=ones,
+            )
+            return self.decoder.describe(fused, references, ones, num_captions)
+
+    def _check_decoder(self) -> None:
+        if self.decoder is None:
+            raise UserError(
+                "This model cannot describe pictures: it has no decoder. Use one that has, or train one with "
+                "`python -m mmgen train decoder`."
+            )
 
     def encode_references(self, references: Sequence[Image.Image]) -> torch.Tensor:
         """Pictures -> reference tokens [R, grid, channels]; transparent parts are seen as white."""
+        return self._look([to_tensor(open_image(picture), self.image_size) for picture in references])
+
+    def _look(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Premultiplied RGBA pictures [4, S, S] in [-1, 1] -> reference tokens [R, grid, channels]."""
         config = self.fusion.config
-        if not references:
-            shape = (0, config.reference_grid, config.reference_channels)
-            return torch.zeros(shape, device=self.device)
-        pixels = torch.stack([to_tensor(open_image(picture), self.image_size) for picture in references])
+        if not pictures:
+            return torch.zeros(0, config.reference_grid, config.reference_channels, device=self.device)
         processor = self.image_processor
         cnn = PyramidCNN(self.image_encoder, processor.image_mean, processor.image_std).to(self.device)
-        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in pixels])
+        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in pictures])
 
     def fuse(
         self,
@@ -238,6 +311,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
+
+
+def _is_visible(pixels: torch.Tensor) -> bool:
+    """Whether a premultiplied RGBA picture [4, H, W] in [-1, 1] shows anything at all."""
+    return bool((pixels[3] > -1).any())
 
 
 def noise(seed: int, channels: int) -> torch.Tensor:

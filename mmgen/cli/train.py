@@ -8,17 +8,19 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from mmgen.cli import train_decoder
 from mmgen.errors import UserError
 from mmgen.training.config import AutoencoderConfig, GANConfig, RunConfig
 
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "train", help="train the autoencoder or the GAN", description="Train a part of the model."
+        "train", help="train the autoencoder, the GAN or the decoder", description="Train a part of the model."
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     autoencoder = parts.add_parser("autoencoder", help="picture <-> latent; first")
     gan = parts.add_parser("gan", help="fusion, generator and discriminator; second")
+    train_decoder.add_parser(parts, number, add_options)
     for part, default, recipe in (
         (autoencoder, "runs/autoencoder", AutoencoderConfig),
         (gan, "runs/gan", GANConfig),
@@ -32,8 +34,8 @@ def add_parser(commands) -> None:
         part.add_argument("--size", type=number(int, 32), default=256, help="side of the pictures (default 256)")
         part.add_argument("--steps", type=number(int, 1), required=True, help="the step to stop at, from the start")
         part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
-        _options(part, RunConfig)
-        _options(part.add_argument_group("recipe"), recipe)
+        add_options(part, RunConfig)
+        add_options(part.add_argument_group("recipe"), recipe)
         part.add_argument("--base", type=Path, help="a checkpoint whose weights to start from")
         part.set_defaults(run=run)
     autoencoder.add_argument(
@@ -49,7 +51,7 @@ def add_parser(commands) -> None:
     gan.add_argument("--depth", type=number(int, 1), default=8, help="blocks of the generator (default 8)")
 
 
-def _options(parser, config: type) -> None:
+def add_options(parser, config: type) -> None:
     """One option for each field of a config that has a help text."""
     for field in dataclasses.fields(config):
         if "help" in field.metadata:
@@ -105,7 +107,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     if config.crop > arguments.size:
         raise UserError(f"--crop is {config.crop}, larger than the pictures ({arguments.size}). Give a smaller one.")
     cnn = _frozen_cnn(arguments.encoders)
-    with _one_after_another():
+    with one_after_another():
         splits = [_train_split(source, need_text=False) for source in arguments.data]
         pictures = [pack_pictures(split, arguments.size, arguments.cache) for split in splits]
     torch.manual_seed(run_config.seed)
@@ -145,7 +147,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     cnn = _frozen_cnn(arguments.encoders)
     bert, tokenizer = load_text_encoder(arguments.encoders / "text_encoder", arguments.encoders / "tokenizer")
     autoencoder = ImageAutoencoder.from_pretrained(arguments.autoencoder)
-    with _one_after_another():
+    with one_after_another():
         data = datasets.concatenate_datasets([_train_split(source) for source in arguments.data])
         pictures = pack_pictures(data, arguments.size, arguments.cache)
         cache = build_cache(
@@ -197,7 +199,7 @@ def _frozen_cnn(encoders: Path):
 
 
 @contextmanager
-def _one_after_another():
+def one_after_another():
     """With several processes the first fills the cache, then the first of each other machine, then the rest.
 
     So each cache is filled once: on a disk that the machines share the others find it filled, on disks of their own

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -30,11 +30,16 @@ CHUNK = 8  # pictures that one process decodes at a time
 STALE_SECONDS = 3600
 
 
-def pack_pictures(data: datasets.Dataset, size: int, cache: Path) -> np.ndarray:
+def pack_pictures(
+    data: datasets.Dataset, size: int, cache: Path, on_part: Callable[[], object] = lambda: None
+) -> np.ndarray:
     """Decode every picture of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
 
     The file lies in `cache` under a name made of the pictures' paths, sizes and times, so a changed data set makes a
     new one and an unchanged one is opened at once.
+
+    Args:
+        on_part: as `keep_array` takes it.
 
     Raises:
         UserError: a picture cannot be read, or the disk is full.
@@ -44,15 +49,21 @@ def pack_pictures(data: datasets.Dataset, size: int, cache: Path) -> np.ndarray:
         stat = os.stat(file_of(path))
         stamp.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     file = cache / f"pictures-{stamp.hexdigest()[:16]}.npy"
-    return keep_array(file, len(data), _squares(_paths(data), size, len(data)))
+    return keep_array(file, len(data), _squares(_paths(data), size, len(data)), on_part)
 
 
-def keep_array(file: Path, count: int, parts: Iterable[tuple[slice | np.ndarray, np.ndarray]]) -> np.ndarray:
+def keep_array(
+    file: Path,
+    count: int,
+    parts: Iterable[tuple[slice | np.ndarray, np.ndarray]],
+    on_part: Callable[[], object] = lambda: None,
+) -> np.ndarray:
     """Open the array in a file, memory-mapped; where there is none yet, fill it first, whole or not at all.
 
     Args:
         count: length of the first axis.
         parts: rows and the values that stand in them; the first tells shape and type. Read only to fill the file.
+        on_part: called after each of them; what it raises ends the filling.
 
     Raises:
         UserError: the disk is full.
@@ -67,6 +78,7 @@ def keep_array(file: Path, count: int, parts: Iterable[tuple[slice | np.ndarray,
                 if array is None:
                     array = _new_array(part, (count, *values.shape[1:]), values.dtype)
                 array[rows] = values
+                on_part()
             array.flush()
             os.replace(part, file)
         finally:

@@ -21,14 +21,18 @@ from mmgen.data import recolour
 from mmgen.data.shards import file_of, open_picture
 from mmgen.devices import autocast
 from mmgen.errors import UserError
+from mmgen.evaluation.captions import named
 from mmgen.evaluation.distances import frechet, kernel, precision_recall, squared_distances
 from mmgen.evaluation.judge import PACKAGE, SIZE, Judge
-from mmgen.images import to_tensor
+from mmgen.images import psnr, to_tensor
 from mmgen.pipeline import MultimodalGANPipeline
 
 CANDIDATES = 100
 KIN = 150
 DIVERSE_SEEDS = 8
+NAMED = 200
+"""Pictures of a split that the decoder is asked for."""
+
 Progress = Callable[[Iterable, str], Iterable]
 
 
@@ -177,7 +181,9 @@ def split_scores(
     """Retrieval, distances, diversity and copies of one split; see the README for what each says."""
     asked = questions(real, split, count)
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
-    raw = judge.look(draw(pipe, progress(prompts, split), asked.seeds))
+    kept: list[Image.Image] = []  # The first pictures, for the decoder to name.
+    pictures = draw(pipe, progress(prompts, split), asked.seeds)
+    raw = judge.look(_keeping(pictures, kept, NAMED if pipe.decoder else 0))
     vectors = real.compare(raw)
     ranks = retrieval(real, vectors, labels, seed=1)
     ceiling = retrieval(real, real.seen[asked.rows], labels, seed=1, without_style=styles)
@@ -207,6 +213,34 @@ def split_scores(
         "recall_real": recall_real,
         "diversity": diversity(pipe, judge, real, asked, progress),
         **copies(real, asked, raw),
+        **named_back(pipe, real, asked, kept, progress),
+    }
+
+
+def _keeping(pictures: Iterable[Image.Image], kept: list[Image.Image], most: int) -> Iterable[Image.Image]:
+    for picture in pictures:
+        if len(kept) < most:
+            kept.append(picture)
+        yield picture
+
+
+def named_back(
+    pipe: MultimodalGANPipeline, real: Gallery, asked: Questions, drawn: list[Image.Image], progress: Progress
+) -> dict[str, float]:
+    """The loop: of the first `drawn` pictures of the questions, how many does the model's own decoder name rightly?
+
+    `named_real` is the same share of the real pictures that were asked. Nothing for a model without a decoder. This is
+    the one measure here in which the model itself answers: its decoder has read pictures of its generator in training,
+    and may recognise what nobody else would.
+    """
+    if pipe.decoder is None:
+        return {}
+    rows = asked.rows[: len(drawn)]
+    own = list(dict.fromkeys(rows.tolist()))
+    paths = progress([real.paths[row] for row in own], "naming")
+    return {
+        "named": float(named(pipe, drawn, real.names[rows]).mean()),
+        "named_real": float(named(pipe, [open_picture(path) for path in paths], real.names[own]).mean()),
     }
 
 
@@ -311,8 +345,7 @@ def reconstruction(pipe: MultimodalGANPipeline, judge: Judge, paths: list[str], 
         with autocast(pipe.device):
             restored = pipe.autoencoder.decode(pipe.autoencoder.encode(pixels.to(pipe.device)).float())
         restored = restored.float().cpu().clamp(-1, 1)
-        error = float(((restored - pixels) ** 2).mean())
-        psnrs.append(10 * np.log10(4 / max(error, 1e-10)))
+        psnrs.append(psnr(restored, pixels).item())
         before.append(((pixels[0] + 1) * 127.5).round().byte())
         after.append(((restored[0] + 1) * 127.5).round().byte())
     seen = [look / np.linalg.norm(look, axis=1, keepdims=True) for look in (judge.look(before), judge.look(after))]

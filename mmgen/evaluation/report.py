@@ -83,6 +83,8 @@ _ROWS = (
     ("diversity of 8 seeds over real", "diversity", "{:.3f}"),
     ("copies", "copies", "{:.3f}"),
     ("  real against real", "copies_real", "{:.3f}"),
+    ("named by the decoder (the first 200)", "named", "{:.3f}"),
+    ("  the real pictures", "named_real", "{:.3f}"),
     ("prompts", "prompts", "{:d}"),
 )
 

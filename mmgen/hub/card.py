@@ -14,7 +14,7 @@ import yaml
 from safetensors import safe_open
 
 from mmgen.errors import UserError
-from mmgen.hub.files import EVALUATION, TRAINING_LOG, WEIGHTS
+from mmgen.hub.files import EVALUATION, OPTIONAL, TRAINING_LOG, WEIGHTS
 
 SAMPLES = "samples.png"
 TAGS = ("text-to-image", "gan", "mmgen")
@@ -147,6 +147,8 @@ def _parts(checkpoint: Path) -> str:
     lines = ["## Parts", "", "| part | what | parameters | stored as |", "|---|---|---|---|"]
     classes = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
     for part, file in WEIGHTS.items():
+        if part in OPTIONAL and not (checkpoint / part / file).is_file():
+            continue
         with safe_open(checkpoint / part / file, "pt") as weights:
             slices = [weights.get_slice(key) for key in weights.keys()]
         count = sum(math.prod(piece.get_shape()) for piece in slices)

@@ -9,6 +9,7 @@ PART_FILES = {
     "fusion": ("config.json", _DIFFUSERS),
     "generator": ("config.json", _DIFFUSERS),
     "autoencoder": ("config.json", _DIFFUSERS),
+    "decoder": ("config.json", _DIFFUSERS),
     "text_encoder": ("config.json", _TRANSFORMERS),
     "image_encoder": ("config.json", _TRANSFORMERS),
     "tokenizer": (
@@ -24,6 +25,9 @@ PART_FILES = {
 
 WEIGHTS = {part: files[-1] for part, files in PART_FILES.items() if files[-1].endswith(".safetensors")}
 """Part -> its weights."""
+
+OPTIONAL = ("decoder",)
+"""Parts that a checkpoint may lack."""
 
 EVALUATION = "evaluation.json"
 TRAINING_LOG = "training.csv"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.errors import UserError
+from mmgen.hub.files import OPTIONAL
 
 INDEX = "model_index.json"
 PIPELINE = "MultimodalGANPipeline"
@@ -16,6 +17,7 @@ OURS = {
     "fusion": ("mmgen.models.fusion", "Fusion"),
     "generator": ("mmgen.models.generator", "Generator"),
     "autoencoder": ("mmgen.models.autoencoder", "ImageAutoencoder"),
+    "decoder": ("mmgen.models.decoder", "CaptionDecoder"),
 }
 """Part -> module and class of the trained parts."""
 
@@ -35,7 +37,7 @@ class Index:
     """What stands in an index.
 
     Attributes:
-        classes: part -> name of its class.
+        classes: part -> name of its class; an optional part that it lacks is not among them.
         styles: the drawing styles that the model knows as words.
     """
 
@@ -67,7 +69,7 @@ def read_index(file: Path, name: str) -> Index:
         raise UserError(f"{INDEX} of {name} is damaged. Fetch or train the checkpoint again.")
     classes = {}
     for part, entry in content.items():
-        if part == "styles" or part.startswith("_"):
+        if part == "styles" or part.startswith("_") or (part in OPTIONAL and entry == [None, None]):
             continue
         if not _is_ours(part, entry):
             shown = ".".join(map(str, entry)) if isinstance(entry, list) else str(entry)
@@ -76,7 +78,7 @@ def read_index(file: Path, name: str) -> Index:
                 "nothing of it is loaded. Give one made by mmgen."
             )
         classes[part] = entry[1]
-    missing = [part for part in PARTS if part not in classes]
+    missing = [part for part in PARTS if part not in classes and part not in OPTIONAL]
     if missing:
         raise UserError(f"{name} is not whole (its index names no {missing[0]}). Fetch or train the checkpoint again.")
     return Index(classes, list(styles))

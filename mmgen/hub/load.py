@@ -22,13 +22,14 @@ from mmgen.hub.fetch import fetch, split_name
 from mmgen.hub.files import PART_FILES, PICKLES, WEIGHTS
 from mmgen.hub.index import INDEX, PARTS, Index, read_index
 from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 
 Pipeline = TypeVar("Pipeline")
 
-_OURS = {"fusion": Fusion, "generator": Generator, "autoencoder": ImageAutoencoder}
+_OURS = {"fusion": Fusion, "generator": Generator, "autoencoder": ImageAutoencoder, "decoder": CaptionDecoder}
 _BASES = {
     "text_encoder": BertModel,
     "tokenizer": PreTrainedTokenizerBase,
@@ -71,7 +72,8 @@ def load(
         folder = fetch(found[0], revision or found[1], token, cache_dir, local_files_only)
     index = read_index(folder / INDEX, str(name))
     try:
-        parts = {part: given[part] if part in given else _load_part(folder, part, index) for part in PARTS}
+        parts = {part: _load_part(folder, part, index) for part in PARTS if part in index.classes and part not in given}
+        parts |= given
         _check_fit(parts)
         pipe = kind(**parts, styles=index.styles)
     except _BROKEN as error:
@@ -135,14 +137,24 @@ def _check_fit(parts: dict) -> None:
     Raises:
         ValueError: the output of one is not what the next one takes.
     """
-    fusion, generator, autoencoder = (parts[part].config for part in _OURS)
+    fusion, generator, autoencoder = (parts[part].config for part in ("fusion", "generator", "autoencoder"))
+    decoder = parts["decoder"].config if parts.get("decoder") else None
     processor = parts["image_processor"]
     channels = PyramidCNN(parts["image_encoder"], processor.image_mean, processor.image_std).channels()
+    taken_by_decoder = (
+        (
+            ("fusion", fusion.width, "decoder", decoder.fused_channels),
+            ("image_encoder", fusion.reference_channels, "decoder", decoder.reference_channels),
+        )
+        if decoder
+        else ()
+    )
     for giver, given, taker, taken in (
         ("text_encoder", parts["text_encoder"].config.hidden_size, "fusion", fusion.text_channels),
         ("image_encoder", channels[3] + 4 * channels[2], "fusion", fusion.reference_channels),
         ("fusion", fusion.width, "generator", generator.width),
         ("generator", generator.latent_channels, "autoencoder", autoencoder.latent_channels),
+        *taken_by_decoder,
     ):
         if given != taken:
             raise ValueError(f"{giver} gives {given} channels and {taker} takes {taken}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +59,17 @@ class TrainingCache:
 
     def word_batch(self, captions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Word tokens [n, T, W] and mask [n, T] of captions by number; T is the longest of them."""
-        starts, lengths = self.offsets[captions], self.offsets[captions + 1] - self.offsets[captions]
-        words = np.zeros((len(captions), int(lengths.max()), self.words.shape[1]), dtype=np.float32)
-        for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            words[row, :length] = self.words[start : start + length]
-        mask = np.arange(words.shape[1]) < lengths[:, None]
-        return torch.from_numpy(words), torch.from_numpy(mask)
+        return word_batch(self.words, self.offsets, captions)
+
+
+def word_batch(words: np.ndarray, offsets: np.ndarray, captions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `TrainingCache.word_batch`, of `TrainingCache`'s `words` and `offsets`."""
+    starts, lengths = offsets[captions], offsets[captions + 1] - offsets[captions]
+    batch = np.zeros((len(captions), int(lengths.max()), words.shape[1]), dtype=np.float32)
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        batch[row, :length] = words[start : start + length]
+    mask = np.arange(batch.shape[1]) < lengths[:, None]
+    return torch.from_numpy(batch), torch.from_numpy(mask)
 
 
 def build_cache(
@@ -77,6 +82,7 @@ def build_cache(
     folder: Path,
     device: torch.device,
     picture_size: int | None,
+    on_part: Callable[[], object] = lambda: None,
 ) -> TrainingCache:
     """Compute or open the cache of one split.
 
@@ -84,27 +90,22 @@ def build_cache(
         pictures: the packed pictures of `data`, uint8 [N, 4, S, S].
         folder: where the arrays are kept, under names made of the data's and the networks' contents.
         picture_size: side of `restored` in pixels, at which the discriminator judges; None where none will.
+        on_part: as `keep_array` takes it.
     """
     caption_ids, captions = _number_captions(data["captions"])
     concepts = data["concept"][:]
     data_key = Path(pictures.filename).stem  # Made of every picture's path, size and time.
-    cnn_key, autoencoder_key, text_key = (_weights_digest(model) for model in (cnn, autoencoder, text_encoder))
-    caption_key = _digest("\n".join(captions).encode())
+    cnn_key, autoencoder_key = weights_digest(cnn), weights_digest(autoencoder)
     for model in (text_encoder, cnn, autoencoder):
         model.to(device).eval()
     autoencoder.to(memory_format=torch.channels_last)
 
     def keep(name: str, key: str, count: int, parts: Parts) -> np.ndarray:
-        return keep_array(folder / f"{name}-{_digest(key.encode())}.npy", count, parts)
-
-    def batches(what: str, array: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
-        quiet = 0.5 if sys.stderr.isatty() else 30.0
-        for start in tqdm(range(0, len(array), BATCH), desc=what, unit="batch", mininterval=quiet):
-            yield slice(start, start + BATCH), torch.from_numpy(array[start : start + BATCH].copy()).to(device)
+        return keep_array(folder / f"{name}-{digest(key.encode())}.npy", count, parts, on_part)
 
     @torch.inference_mode()
     def make_latents() -> Parts:
-        for rows, x in batches("latents", pictures):
+        for rows, x in batches("latents", pictures, device):
             with autocast(device):
                 x = autoencoder.encode(from_uint8(x))
             yield rows, x.half().cpu().numpy()
@@ -113,28 +114,21 @@ def build_cache(
 
     @torch.inference_mode()
     def make_restored() -> Parts:
-        for rows, x in batches("reconstructions", latents):
+        for rows, x in batches("reconstructions", latents, device):
             with autocast(device):
                 x = autoencoder.decode(x.float())
             x = F.interpolate(x.float(), size=(picture_size, picture_size), mode="area").clamp(-1, 1)
             yield rows, ((x + 1) * 127.5).round().byte().cpu().numpy()
 
-    @torch.inference_mode()
-    def make_references() -> Parts:
-        for rows, x in batches("references", pictures):
-            yield rows, reference_tokens(cnn(reference_view(from_uint8(x)))).half().cpu().numpy()
-
     def make_codes() -> Parts:
         yield slice(None), appearance_codes(references, concepts)
 
-    pieces, offsets = _word_pieces(captions, tokenizer)
-    tokens = _encode_pieces(pieces, offsets, text_encoder, tokenizer, device)
-    words = keep("words", caption_key + text_key, len(pieces), tokens)
-    references = keep("references", data_key + cnn_key, len(pictures), make_references())
+    words, offsets = cache_words(captions, text_encoder, tokenizer, folder, device, on_part)
+    references = cache_references(pictures, cnn, folder, device, on_part)
     restored = None
     if picture_size:
         restored = keep("restored", data_key + autoencoder_key + str(picture_size), len(pictures), make_restored())
-    code_key = data_key + cnn_key + _digest("\n".join(concepts).encode())
+    code_key = data_key + cnn_key + digest("\n".join(concepts).encode())
     codes = keep("codes", code_key, len(pictures), make_codes())
     return TrainingCache(
         latents=latents,
@@ -146,6 +140,47 @@ def build_cache(
         captions=captions,
         codes=codes,
     )
+
+
+def cache_references(
+    pictures: np.ndarray,
+    cnn: PyramidCNN,
+    folder: Path,
+    device: torch.device,
+    on_part: Callable[[], object] = lambda: None,
+) -> np.ndarray:
+    """Reference tokens float16 [N, grid, D] of packed pictures, kept on disk as `build_cache` keeps them."""
+    key = Path(pictures.filename).stem + weights_digest(cnn)
+    cnn.to(device).eval()
+
+    @torch.inference_mode()
+    def made() -> Parts:
+        for rows, x in batches("references", pictures, device):
+            yield rows, reference_tokens(cnn(reference_view(from_uint8(x)))).half().cpu().numpy()
+
+    return keep_array(folder / f"references-{digest(key.encode())}.npy", len(pictures), made(), on_part)
+
+
+def cache_words(
+    captions: list[str],
+    text_encoder: nn.Module,
+    tokenizer,
+    folder: Path,
+    device: torch.device,
+    on_part: Callable[[], object] = lambda: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Word tokens of captions, kept on disk, and where each caption's start, as `TrainingCache` has them."""
+    key = digest("\n".join(captions).encode()) + weights_digest(text_encoder)
+    pieces, offsets = _word_pieces(captions, tokenizer)
+    made = _encode_pieces(pieces, offsets, text_encoder.to(device).eval(), tokenizer, device)
+    return keep_array(folder / f"words-{digest(key.encode())}.npy", len(pieces), made, on_part), offsets
+
+
+def batches(what: str, array: np.ndarray, device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The rows of an array a batch at a time, with where they stand, behind a progress bar."""
+    quiet = 0.5 if sys.stderr.isatty() else 30.0
+    for start in tqdm(range(0, len(array), BATCH), desc=what, unit="batch", mininterval=quiet):
+        yield slice(start, start + BATCH), torch.from_numpy(array[start : start + BATCH].copy()).to(device)
 
 
 def _word_pieces(captions: list[str], tokenizer) -> tuple[np.ndarray, np.ndarray]:
@@ -228,11 +263,11 @@ def _number_captions(lists: list[list[str]]) -> tuple[list[list[int]], list[str]
     return ids, list(numbers)
 
 
-def _weights_digest(model: nn.Module) -> str:
-    return _digest(*(value.detach().cpu().numpy().tobytes() for value in model.state_dict().values()))
+def weights_digest(model: nn.Module) -> str:
+    return digest(*(value.detach().cpu().numpy().tobytes() for value in model.state_dict().values()))
 
 
-def _digest(*parts: bytes) -> str:
+def digest(*parts: bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -53,6 +53,7 @@ class GANConfig:
     discriminator_learning_rate: float = _option(2e-4, "of the discriminator")
     loss: str = _option("hinge", "adversarial loss", choices=LOSSES)
     adversarial_weight: float = _option(0.3, "of the adversarial loss beside the paired one", least=0)
+    feature_weight: float = _option(0.5, "of the loss in the frozen CNN's features beside the adversarial one", least=0)
     paired_start: float = _option(4.0, "weight of the paired loss when the discriminator starts", least=0)
     paired_end: float = _option(1.0, "weight of the paired loss after the fade", least=0)
     fade_steps: int = _option(600, "steps in which the paired weight goes from start to end")
@@ -66,11 +67,31 @@ class FinetuneConfig:
 
     preset: str = _option("everything", "what learns", choices=("style", "concept", "everything"))
     prior: float = _option(0.6, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
-    prior_drawings: int = _option(3000, "drawings of the base to keep")
-    batch_size: int = _option(32, "samples a step")
     learning_rate: float = _option(5e-4, "of the generator, at its highest")
-    decoder_learning_rate: float = _option(3e-4, "of the autoencoder's decoder, at its highest")
+    decoder_learning_rate: float = _option(3e-4, "of the picture decoder, at its highest")
     ema_images: float = _option(1_000, "half-life in samples of the averaged weights")
-    tune_autoencoder: bool | None = None
-    watch: list[str] = field(default_factory=list)
-    seed: int = _option(0, "of everything random", least=0)
+    tune_autoencoder: bool | None = None  # None: if it gives these pictures back badly.
+    watch: list[str] = field(default_factory=list)  # Prompts to draw meanwhile.
+
+
+@dataclass
+class DecoderRunConfig(RunConfig):
+    """What training the decoder shares with the others."""
+
+    batch_size: int = _option(64, "samples a step and process")
+    cooldown: int = 0  # The learning rate falls all the way.
+    sample_every: int = _option(
+        1000, "steps between sheets of unseen pictures with their captions, 0 for none", least=0
+    )
+
+
+@dataclass
+class DecoderConfig:
+    """The recipe of the decoder."""
+
+    learning_rate: float = _option(1.5e-3, "of AdamW, at its highest")
+    views: int = _option(2, "varied views of each picture, beside itself", least=0)
+    drawings: int = _option(4000, "pictures that the base draws from training captions, to be read too", least=0)
+    captions: int = _option(15_000, "captions, about, that are read as words")
+    drawn_share: float = _option(0.15, "of the samples with a picture, how many show such a drawing", least=0)
+    ema_images: float = _option(10_000, "half-life in samples of the averaged weights")

@@ -1,0 +1,59 @@
+"""`python -m mmgen evaluate-decoder`: does the decoder name pictures that it never saw?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmgen.errors import UserError
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "evaluate-decoder",
+        help="measure how well a model describes pictures",
+        description="Ask for the captions of pictures that were held out, and compare them with the right ones, and "
+        "with the captions of the nearest training pictures.",
+    )
+    parser.add_argument("--checkpoint", help="model folder, or user/name (default: the one in checkpoints/)")
+    parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="data set (default data/emoji)")
+    parser.add_argument("--split", default="unseen_pairs", help="what to ask (default unseen_pairs)")
+    parser.add_argument("--pictures", type=int, default=500, help="how many of it (default 500)")
+    parser.add_argument("--json", type=Path, help="write the numbers there too")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for decoded pictures and the like")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import json
+    import sys
+
+    from tqdm import tqdm
+
+    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.data.folder import load_pairs
+    from mmgen.data.pack import pack_pictures
+    from mmgen.evaluation.captions import caption_scores, table
+    from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
+    from mmgen.training.cache import cache_references
+
+    if arguments.pictures < 1:
+        raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
+    pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
+    splits = load_pairs(arguments.data)
+    for split in ("train", arguments.split):
+        if split not in splits:
+            raise UserError(f"{arguments.data} has no split {split}; it has {', '.join(splits)}.")
+    cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
+    skip_neutral_squeeze(cnn)
+    pictures = pack_pictures(splits["train"], pipe.image_size, arguments.cache)
+    plain = cache_references(pictures, cnn, arguments.cache, pipe.device)
+    every = 0.5 if sys.stderr.isatty() else 30.0
+
+    def progress(things, what):
+        return tqdm(list(things), desc=what, mininterval=every, file=sys.stderr)
+
+    scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(scores, indent=2) + "\n")
+    print(table(scores, arguments.split))

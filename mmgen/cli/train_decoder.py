@@ -1,0 +1,88 @@
+"""`python -m mmgen train decoder`: teach GPT-2 to read what the fusion makes of pictures and words."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmgen.errors import UserError
+from mmgen.training.config import DecoderConfig, DecoderRunConfig
+
+MINUTES = 12.0
+
+
+def add_parser(parts, number, add_options) -> None:
+    part = parts.add_parser("decoder", help="pictures and words -> captions; last, on a whole checkpoint")
+    part.add_argument(
+        "--data", type=Path, action="append", required=True, help="folder, zip or shards; may be repeated"
+    )
+    part.add_argument("--base", help="the checkpoint to give a decoder (default: the one in checkpoints/)")
+    part.add_argument("--output", default="runs/decoder", help="folder of the run (default runs/decoder)")
+    part.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for decoded pictures and the like")
+    length = part.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=number(float, 0.01), help=f"of training (default {MINUTES:g})")
+    length.add_argument("--steps", type=number(int, 1), help="the step to stop at, from the start, instead")
+    part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
+    part.add_argument(
+        "--decoder", help="folder or Hub name of a GPT-2 to start from, such as gpt2 (default: a new one)"
+    )
+    add_options(part, DecoderRunConfig)
+    add_options(part.add_argument_group("recipe"), DecoderConfig)
+    part.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import dataclasses
+
+    import datasets
+    import numpy as np
+
+    from mmgen.checkpoints import default_checkpoint, find_checkpoint
+    from mmgen.cli.train import one_after_another
+    from mmgen.data.folder import load_pairs
+    from mmgen.data.splits import UNSEEN_PAIRS
+    from mmgen.devices import best_device
+    from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
+    from mmgen.pipeline import MultimodalGANPipeline
+    from mmgen.training.checkpoint import read_captions, save_checkpoint
+    from mmgen.training.decoder import prepare_decoder, train_decoder
+    from mmgen.training.gan import save_path
+
+    config = DecoderConfig(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(DecoderConfig)})
+    asked = vars(arguments)
+    given = {f.name: asked[f.name] for f in dataclasses.fields(DecoderRunConfig) if f.name in asked}
+    run_config = DecoderRunConfig(**given)
+    if run_config.steps is None and run_config.minutes is None:
+        run_config.minutes = MINUTES
+    base = find_checkpoint(arguments.base or default_checkpoint())
+    splits = [load_pairs(source) for source in arguments.data]
+    if not all("train" in split for split in splits):
+        raise UserError("There is a data set without a split train. Name one of its splits train.")
+    data = datasets.concatenate_datasets([split["train"] for split in splits])
+    held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
+    pipe = MultimodalGANPipeline.from_pretrained(base)
+    with one_after_another():
+        decoder, lesson = prepare_decoder(
+            pipe, data, config, arguments.cache, best_device(), arguments.decoder, run_config.seed
+        )
+    shown = (held_out or [data])[0]
+    shown = shown.select(np.random.default_rng(3).permutation(len(shown))[:BATCH])
+
+    def sample(run, model) -> None:
+        pipe.register_modules(decoder=model)
+        run.sample(captioned(pipe, shown))
+
+    recipe = {"data": arguments.data, "base": base, "decoder": arguments.decoder}
+    decoder, run = train_decoder(run_config, config, pipe, decoder, lesson, sample, recipe)
+    if not run.is_main:
+        return
+    folder = save_path(arguments.output)
+    whole = MultimodalGANPipeline.from_pretrained(base, decoder=decoder.cpu())
+    save_checkpoint(folder, whole, read_captions(base))
+    print(
+        f"{folder}: {base} with a decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights"
+    )
+    if held_out:
+        whole.to(best_device())
+        scores = caption_scores(whole, lesson.data, datasets.concatenate_datasets(held_out), lesson.plain)
+        print(table(scores, UNSEEN_PAIRS))
