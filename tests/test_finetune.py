@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
+from mmgen.training.checkpoint import read_captions
 from mmgen.training.control import send, status
 from mmgen.training.gan import ConditionalGenerator
 from mmgen.training.presets import PRESETS, choose
-from mmgen.training.prior import read_captions, remember
+from mmgen.training.prior import Prior
 from mmgen.training.variants import variants_each, vary
 
 KNOWN = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("cat", "dog", "star", "apple")]
@@ -59,8 +60,7 @@ def test_it_learns_and_leaves_a_whole_checkpoint(base, pairs, tmp_path):
     assert np.mean(fell[-5:]) < 0.9 * np.mean(fell[:5])
     result = tmp_path / "run" / "pipeline"
     assert load_pipeline(result)("a red cat", seed=1).images[0].size == (32, 32)
-    captions = read_captions(result)
-    assert captions[:6] == [caption(name) for name in NAMES[:6]] and set(KNOWN) <= set(captions)
+    assert read_captions(result) == [[caption(name) for name in NAMES[:6]], KNOWN]
     facts = json.loads((result / "training.json").read_text())
     assert (facts["pictures"], facts["steps"], facts["images"]) == (6, 60, 480)
     said = status(tmp_path / "run")
@@ -95,14 +95,22 @@ def test_a_preset_changes_its_own_weights_and_no_others(base, preset):
 
 def test_the_prior_is_what_the_base_draws(base):
     pipe = load_pipeline(base)
-    prior = remember(pipe, KNOWN, 8, seed=0)
-    assert len(prior.z) == 8 and (prior.weights > 0).any(1).sum() == 2
-    row = 5
-    order = np.random.default_rng((0, 3)).permutation(len(KNOWN))
-    fused = pipe.fuse(KNOWN[order[row]], pipe.encode_references(()), [])
+    prior = Prior(pipe, [KNOWN], seed=0)
+    words, *_ = recalled = [prior.draw(4, np.random.default_rng(1), kinds) for kinds in np.eye(4)]
+    row = 2
+    chosen = np.random.default_rng(1).choice(len(KNOWN), 4, p=prior.chances)
+    fused = pipe.fuse(KNOWN[chosen[row]], pipe.encode_references(()), [])
     with torch.inference_mode():
-        alone = pipe.generator(prior.z[row : row + 1], fused)
-    torch.testing.assert_close(prior.latents[row], alone[0].float(), atol=0.05, rtol=0.05)
+        alone = pipe.generator(words.z[row : row + 1], fused)
+    torch.testing.assert_close(words.latents[row], alone[0].float(), atol=0.05, rtol=0.05)
+    given = [(bool(one.condition["text_weight"][0]), bool(one.condition["reference_weights"][0, 0])) for one in recalled]
+    assert given == [(True, False), (True, True), (False, True), (False, False)]
+    assert not torch.equal(recalled[1].latents, recalled[2].latents)
+
+
+def test_the_prior_remembers_a_small_group_among_a_large_one(base):
+    chances = Prior(load_pipeline(base), [["zorp"], [f"a cat {number}" for number in range(100)]], seed=0).chances
+    assert chances[0] == pytest.approx(10 * chances[1]) and chances.sum() == pytest.approx(1)
 
 
 def test_the_prior_keeps_what_the_base_knows(base, pairs, tmp_path):
@@ -154,6 +162,33 @@ def test_stopped_it_keeps_what_there_is(base, pairs, tmp_path):
     assert run(base, pairs, output, "--minutes", "30", "--no-tune-autoencoder") == 0
     assert status(output)["state"] == "stopped"
     load_pipeline(output / "pipeline")
+
+
+@pytest.mark.parametrize(("command", "state"), [("pause", "paused"), ("stop", "stopped")])
+def test_told_to_end_before_the_first_step_it_does(base, pairs, tmp_path, command, state):
+    output = tmp_path / "run"
+    output.mkdir()
+    send(output, command)
+    assert run(base, pairs, output, "--steps", "30") == 0
+    assert status(output)["state"] == state and not (output / "pipeline").exists()
+    assert run(base, pairs, output, "--steps", "3", "--no-tune-autoencoder", "--resume") == 0
+    assert status(output)["state"] == "done"
+
+
+def test_done_it_gives_back_the_disk_and_cannot_go_on(base, pairs, tmp_path, capsys):
+    output = tmp_path / "run"
+    assert run(base, pairs, output, "--steps", "3", "--no-tune-autoencoder") == 0
+    assert not (output / "cache").exists() and not list(output.glob("state-*"))
+    assert run(base, pairs, output, "--steps", "6", "--resume") == 1
+    assert "is done" in capsys.readouterr().err
+    load_pipeline(output / "pipeline")
+
+
+def test_a_base_without_captions_is_told_to_forget(tiny_checkpoint, pairs, tmp_path, capsys):
+    bare = shutil.copytree(tiny_checkpoint, tmp_path / "bare")
+    (bare / "captions.txt").unlink(missing_ok=True)
+    assert run(bare, pairs, tmp_path / "run", "--steps", "2", "--no-tune-autoencoder") == 0
+    assert "forgetting" in capsys.readouterr().out
 
 
 def test_pictures_without_captions_are_learned_from_the_picture_alone(base, tmp_path):

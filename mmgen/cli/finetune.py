@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
 
-from mmgen.cli.train import number
+from mmgen.cli.train import add_options, number
 from mmgen.errors import UserError
 from mmgen.training.config import FinetuneConfig
 from mmgen.training.presets import PRESETS
@@ -25,12 +26,8 @@ def add_parser(commands) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=number(float, 0.01), help="of training (default 3)")
     length.add_argument("--steps", type=number(int, 1), help="instead of minutes")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default=FinetuneConfig.preset, help="what learns")
-    parser.add_argument(
-        "--prior", type=number(float, 0), default=0.6, help="share that keeps what the base knows (default 0.6)"
-    )
+    add_options(parser, FinetuneConfig)
     parser.add_argument("--batch-size", type=number(int, 2), default=32, help="samples a step (default 32)")
-    parser.add_argument("--learning-rate", type=number(float, 1e-9), default=FinetuneConfig.learning_rate)
     parser.add_argument(
         "--tune-autoencoder",
         action=argparse.BooleanOptionalAction,
@@ -48,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.data.folder import load_pairs
     from mmgen.pipeline import MAX_SEED
     from mmgen.training.config import RunConfig
+    from mmgen.training.control import status
     from mmgen.training.finetune import finetune
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -62,15 +60,13 @@ def run(arguments: argparse.Namespace) -> None:
     if "train" not in splits:
         raise UserError(f"{arguments.data} has no split train; it has {', '.join(splits)}. Name one of them train.")
     data = splits["train"]
+    if arguments.resume and status(arguments.output).get("state") == "done":
+        raise UserError(
+            f"{arguments.output} is done. To go on, start another from it: --base {arguments.output}/pipeline."
+        )
     has_state = any(arguments.output.glob("state-*"))
     config = FinetuneConfig(
-        preset=arguments.preset,
-        prior=arguments.prior,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        tune_autoencoder=arguments.tune_autoencoder,
-        watch=arguments.watch,
-        seed=arguments.seed,
+        **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(FinetuneConfig)}
     )
     minutes = None if arguments.steps else arguments.minutes or 3.0
     run_config = RunConfig(

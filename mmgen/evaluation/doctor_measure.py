@@ -19,7 +19,7 @@ from torch import nn
 
 from mmgen.data.draft import Pair
 from mmgen.errors import UserError
-from mmgen.images import from_uint8, open_image, square
+from mmgen.images import from_uint8, open_image, psnr, square
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_view, text_tokens
 from mmgen.pipeline import MultimodalGANPipeline
 
@@ -160,9 +160,8 @@ def measure_restored(
             except (UserError, OSError):  # removed since it was looked at
                 continue
             pixels = from_uint8(torch.from_numpy(square(image, pipe.image_size)))[None].to(pipe.device)
-            restored = pipe.autoencoder.decode(pipe.autoencoder.encode(pixels)).clamp(-1, 1)
-            error = ((restored - pixels) / 2).square().mean().clamp(min=1e-10)
-            store.values[key] = (-10 * error.log10()).float().cpu().numpy()
+            restored = pipe.autoencoder.decode(pipe.autoencoder.encode(pixels))
+            store.values[key] = psnr(restored, pixels)[0].float().cpu().numpy()
         on_progress(number / len(tried), f"{number} of {len(tried)} pictures taken through the autoencoder")
     store.save(only={keys[pair.name] for pair in tried})
     return {pair.name: float(store.values[key]) for pair in tried if (key := keys[pair.name]) in store.values}

@@ -13,6 +13,9 @@ from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import nn
 
+GOOD_PSNR = 28.0
+"""In dB: where the mean over a person's pictures is below this, the decoder learns too when they are fine-tuned on."""
+
 
 class ResidualBlock(nn.Module):
     """x + conv(silu(conv(silu(x)))), with the last convolution starting at zero."""

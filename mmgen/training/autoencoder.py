@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from mmgen.evaluation.sheets import grid
-from mmgen.images import composite, from_uint8, to_pil
+from mmgen.images import composite, from_uint8, psnr, to_pil
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN
 from mmgen.training.config import AutoencoderConfig, RunConfig
@@ -59,7 +59,7 @@ def train_autoencoder(
         optimizer.step()
         optimizer.zero_grad()
         ema.update(model, len(pixels) * run.accelerator.num_processes)
-        run.log({"l1": pixel_loss, "features": feature_loss, "psnr": psnr(restored.detach(), pixels)})
+        run.log({"l1": pixel_loss, "features": feature_loss, "psnr": psnr(restored.detach(), pixels).mean()})
         if run.due(run_config.sample_every):
             with torch.no_grad():
                 restored = ema.model(fixed)
@@ -77,12 +77,6 @@ def feature_distance(cnn: PyramidCNN, ours: torch.Tensor, theirs: torch.Tensor) 
         wanted = cnn(theirs)[:3]
     got = cnn(ours)[:3]
     return sum(F.l1_loss(g, w) / w.abs().mean().clamp_min(1e-6) for g, w in zip(got, wanted, strict=True)) / 3
-
-
-def psnr(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], the mean over the batch."""
-    error = F.mse_loss(ours.clamp(-1, 1), theirs, reduction="none").flatten(1).mean(1)
-    return (10 * torch.log10(4.0 / error.clamp_min(1e-10))).mean()
 
 
 def random_crops(pictures: list[np.ndarray], count: int, crop: int) -> torch.Tensor:

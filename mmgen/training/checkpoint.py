@@ -38,11 +38,11 @@ def write_checkpoint(
     bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
     cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
     pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, fusion, generator, autoencoder, styles=styles)
-    save_checkpoint(folder, pipe, captions)
+    save_checkpoint(folder, pipe, [captions])
 
 
 def save_checkpoint(
-    folder: Path, pipe: MultimodalGANPipeline, captions: Sequence[str], facts: dict[str, object] | None = None
+    folder: Path, pipe: MultimodalGANPipeline, captions: Sequence[Sequence[str]], facts: dict[str, object] | None = None
 ) -> None:
     """Write `folder` in the diffusers layout, whole or not at all; a checkpoint that stood there is replaced.
 
@@ -50,22 +50,23 @@ def save_checkpoint(
     one step of 8-bit colour. The CNN stays in float32, because its batch norms hold variances that float16 cannot.
 
     Args:
-        captions: what it was trained on, for whoever fine-tunes it (`mmgen.training.prior`); up to `MOST_CAPTIONS` of
-            them, evenly spread, are written, one a line.
+        captions: what it was trained on, for whoever fine-tunes it (`mmgen.training.prior`), a group for each training,
+            the last one first; up to `MOST_CAPTIONS` of each, evenly spread, are written, one a line, with an empty
+            line between groups.
         facts: about its training, written as training.json.
     """
     parts = dict(pipe.components)
-    for name in ("text_encoder", "fusion", "generator", "autoencoder"):
+    halved = [name for name in ("text_encoder", "fusion", "generator", "autoencoder", "decoder") if parts[name]]
+    for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()
     stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))
-    for name in ("text_encoder", "fusion", "generator", "autoencoder"):
+    for name in halved:
         parts[name].half()
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     stored.save_pretrained(part)
-    chosen = np.unique(np.linspace(0, len(captions) - 1, MOST_CAPTIONS).astype(int)) if len(captions) else []
-    lines = [" ".join(captions[index].split()) for index in chosen]
-    (part / CAPTIONS_FILE).write_text("".join(f"{line}\n" for line in lines if line), encoding="utf-8")
+    text = "\n".join("".join(f"{line}\n" for line in _some(group)) for group in captions)
+    (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
     if facts:
         (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     old = folder.with_name(folder.name + ".old")
@@ -74,3 +75,15 @@ def save_checkpoint(
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _some(captions: Sequence[str]) -> list[str]:
+    chosen = np.unique(np.linspace(0, len(captions) - 1, MOST_CAPTIONS).astype(int)) if len(captions) else []
+    return [line for index in chosen if (line := " ".join(captions[index].split()))]
+
+
+def read_captions(checkpoint: Path) -> list[list[str]]:
+    """The captions that a checkpoint brings, in groups, that of its last training first; none if it has no such file."""
+    file = checkpoint / CAPTIONS_FILE
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    return [group.splitlines() for group in text.strip("\n").split("\n\n") if group]

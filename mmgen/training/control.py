@@ -28,6 +28,10 @@ DISK_FULL = "The disk is full. The last saved state is kept; make room, then res
 _REPORT_SECONDS, _LISTEN_SECONDS, _LOCK_SECONDS = 0.5, 0.2, 2.0
 
 
+class Halted(Exception):
+    """Told to pause or stop before the first step."""
+
+
 class Control:
     """The training process's side. A context manager that holds the lock; a failure inside becomes the status.
 
@@ -55,7 +59,7 @@ class Control:
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not isinstance(error, Halted):
                 self.report(state="failed", error=explain(error, self.folder))
             self._write()
         finally:
@@ -74,6 +78,17 @@ class Control:
             return None
         self._listened = time.monotonic()
         return take_command(self.folder)
+
+    def heed(self) -> None:
+        """Obey a command where nothing has been trained yet that could be lost.
+
+        Raises:
+            Halted: there was one; the status says so.
+        """
+        command = self.command()
+        if command:
+            self.report(state="paused" if command == "pause" else "stopped", message="", eta_seconds=None)
+            raise Halted(command)
 
     def failed(self, error: OSError) -> UserError:
         """Report a failure of the disk, and give the sentence to raise."""

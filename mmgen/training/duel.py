@@ -12,12 +12,12 @@ from mmgen.models.discriminator import picture_maps
 from mmgen.models.encoders import PyramidCNN
 from mmgen.training.augment import augment_pair
 from mmgen.training.batches import Batch
-from mmgen.training.losses import discriminator_loss, generator_loss
+from mmgen.training.losses import discriminator_loss, feature_loss, generator_loss
 from mmgen.training.optimizers import step_with_rate
 from mmgen.training.run import Run
 
-VALUES = ("adversarial", "judge", "real", "fake", "mismatched")
-"""What a step logs: both losses, and the mean scores of the three kinds of pictures."""
+VALUES = ("adversarial", "features", "judge", "real", "fake", "mismatched")
+"""What a step logs: the generator's two losses, the discriminator's, and the mean scores of the three kinds of pictures."""
 
 
 class Duel:
@@ -43,11 +43,11 @@ class Duel:
         self.run, self.judge, self.optimizer, self.cnn, self.autoencoder = run, judge, optimizer, cnn, autoencoder
         self.loss, self.learning_rate, self.size = loss, learning_rate, size
 
-    def play(self, latents: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def play(self, latents: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Train the discriminator once on generated latents [N, C, S, S] and the pictures of their batch.
 
         Returns:
-            The generator's adversarial loss against the discriminator so trained, and the `VALUES`.
+            The generator's adversarial loss against the discriminator so trained, its feature loss, and the `VALUES`.
         """
         with self.run.accelerator.autocast():
             decoded = self.autoencoder.decode(latents.contiguous(memory_format=torch.channels_last)).float()
@@ -74,8 +74,9 @@ class Duel:
         for parameter in learning:
             parameter.requires_grad_(True)
         adversarial = generator_loss(self.loss, real_scores.detach(), faced)
+        features = feature_loss(fake_maps, real_maps, batch.paired)
         means = (score.mean() for score in (real_scores, fake_scores, wrong_scores))
-        return adversarial, dict(zip(VALUES, (adversarial, loss, *means), strict=True))
+        return adversarial, features, dict(zip(VALUES, (adversarial, features, loss, *means), strict=True))
 
     def scaled(self, pixels: torch.Tensor, ground: torch.Tensor) -> torch.Tensor:
         """Premultiplied RGBA [N, 4, H, W], brought to the judged size by averaging, then laid on a ground.

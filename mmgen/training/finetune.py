@@ -21,28 +21,25 @@ import torch.nn.functional as F
 
 from mmgen.data.pack import pack_pictures
 from mmgen.evaluation.sheets import grid
-from mmgen.images import composite, from_uint8
-from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.images import composite, from_uint8, psnr
+from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.autoencoder import augment, feature_distance, psnr, random_crops
+from mmgen.training.autoencoder import augment, feature_distance, random_crops
 from mmgen.training.batches import make_batch
 from mmgen.training.cache import TrainingCache, build_cache
-from mmgen.training.checkpoint import save_checkpoint
+from mmgen.training.checkpoint import read_captions, save_checkpoint
 from mmgen.training.config import FinetuneConfig, RunConfig
-from mmgen.training.control import Control
+from mmgen.training.control import Control, Halted
 from mmgen.training.ema import Ema
 from mmgen.training.gan import ConditionalGenerator, save_path
 from mmgen.training.losses import paired_loss
 from mmgen.training.optimizers import regression_optimizers, step_with_rate
 from mmgen.training.presets import choose
-from mmgen.training.prior import Prior, mix, read_captions, remember
+from mmgen.training.prior import Prior, mix
 from mmgen.training.run import Run
 from mmgen.training.sampling import Sampler
 from mmgen.training.variants import variants_each, write_variants
-
-GOOD_PSNR = 28.0
-"""In dB: below this the decoder learns too, unless the person says otherwise."""
 
 DECODER_SHARE = 0.2
 """Of the time, how much goes to the decoder where it learns."""
@@ -64,7 +61,8 @@ def finetune(
 ) -> Path:
     """Fine-tune, and return the folder of the new checkpoint.
 
-    Paused or killed, the run goes on with `run_config.resume`; stopped, it keeps what there is.
+    Paused, stopped or killed, the run goes on with `run_config.resume`, and keeps what there is; done, it gives back
+    the disk that only a run that goes on needs.
 
     Args:
         base: the checkpoint's folder; `pipe`: the same, loaded.
@@ -79,6 +77,8 @@ def finetune(
             _forget_a_false_start(control.folder)
         try:
             return _finetune(run_config, config, base, pipe, data, control)
+        except Halted:
+            return save_path(run_config.output)
         except OSError as error:
             raise control.failed(error) from error
 
@@ -112,10 +112,10 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     share = DECODER_SHARE if decoder_learns else 0.0
     control.report(state="running", message=f"{learning / 1e6:.1f} million of its numbers learn")
 
-    watch = _Watch(run, learner, lesson.watched, config.seed)
+    watch = _Watch(run, learner, lesson.watched, run.config.seed)
     watch.draw(run.step)
     for step in run.steps():
-        rng = np.random.default_rng((run_config.seed, step))
+        rng = np.random.default_rng((run.config.seed, step))
         if run.progress < share:
             loss = _decoder_loss(autoencoder, pipe.autoencoder, cnn, lesson, run, rng)
             run.accelerator.backward(loss)
@@ -128,7 +128,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
             step_with_rate(optimizers, config.learning_rate * min(1.0, 20 * done + 0.05, 2.5 * (1 - done) + 0.01))
-            ema.update(model, config.batch_size)
+            ema.update(model, run.config.batch_size)
             run.log({"decoder": float("nan"), "paired": loss})
         if watch.is_due():
             watch.draw(step + 1)
@@ -138,26 +138,32 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     folder = _save(run, config, base, learner, data)
     state = "stopped" if run.stopped else "done" if run.progress >= 1 else "paused"
     control.report(state=state, message="", eta_seconds=None if state == "paused" else 0)
+    if state == "done":
+        _give_back_disk(run.output)
     return folder
 
 
 def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN, data) -> Lesson:
     """Look at everything once through the frozen networks."""
     work = run.output / "cache"
-    pictures = pack_pictures(data, pipe.image_size, work)
-    varied = write_variants(pictures, config.seed)
+    heed = run.control.heed
+    pictures = pack_pictures(data, pipe.image_size, work, heed)
+    varied = write_variants(pictures, run.config.seed, heed)
     rounds = variants_each(len(data))
     labels = [text or f"picture {index}" for index, text in enumerate(data["text"])]
     # Varied copies are looked at, never drawn: for one caption there is one right answer, so that nothing blurs.
     concepts = labels + [f"copy {index}" for index in range((rounds - 1) * len(data))]
     rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
-    cache = build_cache(rows, varied, pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder, work, run.device, None)
+    networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
+    cache = build_cache(rows, varied, *networks, work, run.device, None, heed)
     sampler = Sampler(cache, labels * rounds, rows["style"], concepts, targets=len(data))
     captions = read_captions(base)
     prior = None
     if config.prior > 0 and captions:
-        run.control.report(message="Drawing what the base model knows, so that it is kept")
-        prior = remember(pipe, captions, config.prior_drawings, config.seed)
+        run.control.report(message="Reading what the base model knows, so that it is kept")
+        prior = Prior(pipe, captions, run.config.seed)
+    elif config.prior > 0:
+        print(f"Note: {base} brings no captions.txt, so nothing keeps it from forgetting what it knows.")
     watched = config.watch or list(dict.fromkeys(text for text in data["text"] if text))[:4]
     return Lesson(cache, sampler, prior, varied, watched or [""])
 
@@ -172,8 +178,8 @@ def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: 
 
 def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noise_channels: int, rng) -> torch.Tensor:
     """On the person's pairs, and on the base's drawings with their share of the batch."""
-    kept = min(config.batch_size - 1, max(1, round(config.prior * config.batch_size))) if lesson.prior else 0
-    batch = make_batch(lesson.cache, lesson.sampler.draw(config.batch_size - kept, rng), noise_channels, rng)
+    kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if lesson.prior else 0
+    batch = make_batch(lesson.cache, lesson.sampler.draw(run.config.batch_size - kept, rng), noise_channels, rng)
     z, condition, targets, weights = batch.z, batch.condition, batch.latents, batch.paired
     if kept:
         z, condition, targets, weights = mix(batch, lesson.prior.draw(kept, rng))
@@ -221,6 +227,11 @@ def _forget_a_false_start(folder: Path) -> None:
         (folder / "log.csv").unlink(missing_ok=True)
 
 
+def _give_back_disk(folder: Path) -> None:
+    for path in (folder / "cache", *folder.glob("state-*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 class _Watch:
     """Samples at fixed prompts and seeds, every few seconds."""
 
@@ -243,8 +254,7 @@ class _Watch:
 def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPipeline, data) -> Path:
     folder = save_path(run.output)
     captions = [text for text in dict.fromkeys(data["text"]) if text]
-    known = set(captions)
-    captions += [caption for caption in read_captions(base) if caption not in known]
+    known = [[caption for caption in group if caption not in set(captions)] for group in read_captions(base)]
     facts = {
         "base": base.name,
         "pictures": len(data),
@@ -253,5 +263,5 @@ def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPi
         "images": run.images,
         "seconds": round(run.seconds, 1),
     }
-    save_checkpoint(folder, learner, captions, facts)
+    save_checkpoint(folder, learner, [group for group in (captions, *known) if group], facts)
     return folder

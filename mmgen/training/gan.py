@@ -109,8 +109,8 @@ def train_gan(
         else:
             progress = min(1.0, (step - config.regression_steps) / max(1, config.fade_steps))
             paired_weight = config.paired_start + (config.paired_end - config.paired_start) * progress
-            judged, values = duel.play(latents, batch)
-            loss = config.adversarial_weight * judged + paired_weight * paired
+            judged, features, values = duel.play(latents, batch)
+            loss = config.adversarial_weight * judged + config.feature_weight * features + paired_weight * paired
             active, rate = optimizers[-1:], run.learning_rate(config.adversarial_learning_rate)
         run.accelerator.backward(loss)
         norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)

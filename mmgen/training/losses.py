@@ -56,3 +56,14 @@ def paired_loss(latents: torch.Tensor, targets: torch.Tensor, weights: torch.Ten
     """L1 between generated and real latents [N, C, h, w], each sample with its weight [N]; scalar."""
     distance = (latents - targets).abs().mean((1, 2, 3))
     return (distance * weights).sum() / weights.sum().clamp_min(1.0)
+
+
+def feature_loss(ours: list[torch.Tensor], theirs: list[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+    """Distance between the frozen CNN's maps [N, C, h, w] of generated and real pictures; scalar.
+
+    At each place the squared distance of the two feature vectors scaled to length 1 (LPIPS, Zhang et al. 2018, without
+    its learned weights), 0 to 4, the mean over places and scales; each sample with its weight [N].
+    """
+    pairs = zip(ours, theirs, strict=True)
+    distances = [(F.normalize(a.float()) - F.normalize(b.float())).square().sum(1).mean((1, 2)) for a, b in pairs]
+    return (torch.stack(distances).mean(0) * weights).sum() / weights.sum().clamp_min(1.0)

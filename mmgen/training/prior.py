@@ -1,119 +1,125 @@
 """What a checkpoint can already draw, kept in the mix while it learns something new.
 
-A checkpoint brings a list of the captions it was trained on. Before fine-tuning it draws some of them; those drawings,
-each with its caption and its noise, are trained on beside the person's pictures, so that what they do not touch stays
-as it was (prior preservation, DreamBooth, Ruiz et al. 2023; here of the very function, with its noise, as in
-"Learning without forgetting", Li and Hoiem 2016).
+A checkpoint brings a list of the captions it was trained on. At every step of fine-tuning the base, frozen, draws some
+of them from fresh noise; the learner is to draw the same beside the person's pictures, so that what they do not touch
+stays as it was ("Learning without forgetting", Li and Hoiem 2016; prior preservation, DreamBooth, Ruiz et al. 2023).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from mmgen.devices import autocast
 from mmgen.images import to_pil
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
-from mmgen.models.fusion import Fused
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.batches import Batch
-from mmgen.training.checkpoint import CAPTIONS_FILE
 
 REFERENCES = 96
+"""How many of its own pictures the base is shown as references."""
 
-
-def read_captions(checkpoint: Path) -> list[str]:
-    """The captions that a checkpoint brings; none if it has no such file."""
-    file = checkpoint / CAPTIONS_FILE
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line] if file.is_file() else []
+KINDS = (0.6, 0.25, 0.1, 0.05)
+"""Shares of words alone, words and a reference, a reference alone, and neither."""
 
 
 @dataclass
-class Prior:
-    """Drawings of the base model.
+class Recalled:
+    """What the base makes of n conditions.
 
     Attributes:
-        z: [N, noise_channels]; latents: [N, C, S, S], what the base makes of them.
-        words: [N, T, W] and mask [N, T]: the captions.
-        references: [N, 1, grid, D] and weights [N, 1]: a reference for the first `REFERENCES` of them.
+        z: [n, noise_channels].
+        condition: the arguments of `Fusion`, with one reference.
+        latents: [n, C, S, S].
     """
 
     z: torch.Tensor
+    condition: dict[str, torch.Tensor]
     latents: torch.Tensor
-    words: torch.Tensor
-    mask: torch.Tensor
-    references: torch.Tensor
-    weights: torch.Tensor
-
-    def draw(self, count: int, rng: np.random.Generator) -> Prior:
-        """`count` of them at random."""
-        rows = torch.from_numpy(rng.integers(len(self.z), size=count))
-        return Prior(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
-@torch.inference_mode()
-def remember(pipe: MultimodalGANPipeline, captions: list[str], count: int, seed: int) -> Prior:
-    """Let a pipeline draw `count` of its captions; the first `REFERENCES` also look at one of its own pictures."""
-    rng = np.random.default_rng((seed, 3))
-    chosen = [captions[i] for i in rng.permutation(len(captions))[:count]]
-    z = torch.from_numpy(rng.standard_normal((len(chosen), pipe.generator.config.noise_channels)).astype(np.float32))
-    pieces = pipe.tokenizer(chosen, padding=True, truncation=True, max_length=MAX_PROMPT_TOKENS, return_tensors="pt")
-    mask = pieces["attention_mask"]
-    rows = range(0, len(chosen), 64)
-    words = torch.cat(
-        [text_tokens(pipe.text_encoder, *_to(pipe, pieces["input_ids"][i : i + 64], mask[i : i + 64])) for i in rows]
-    ).cpu()
-    config = pipe.fusion.config
-    references = torch.zeros(len(chosen), 1, config.reference_grid, config.reference_channels)
-    made = Prior(z, z, words, mask.bool(), references, torch.zeros(len(chosen), 1))
-    made.latents = torch.cat([_latents(pipe, made, slice(i, i + 64)) for i in rows])
-    some = slice(0, min(REFERENCES, len(chosen) // 4))
-    shown = pipe.autoencoder.decode(made.latents[-len(chosen) // 4 :][some].to(pipe.device)).float()
-    if len(shown):
-        references[: len(shown), 0] = pipe.encode_references(to_pil(shown)).cpu()
-        made.weights[: len(shown)] = 1.0
-        made.latents[: len(shown)] = _latents(pipe, made, slice(0, len(shown)))
-    return made
+class Prior:
+    """The base, which draws what it knows.
+
+    A caption is drawn the more often the smaller its group, by the square root: the twenty captions of a fine-tuning
+    would else be lost among thousands in the next one.
+
+    Args:
+        pipe: the base; its parts are read, never changed.
+        groups: captions, as `mmgen.training.checkpoint.read_captions` gives them; at least one.
+        seed: of the pictures that it is shown as references.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, pipe: MultimodalGANPipeline, groups: list[list[str]], seed: int):
+        self.pipe = pipe
+        captions = [caption for group in groups for caption in group]
+        chances = np.concatenate([np.full(len(group), len(group) ** -0.5) for group in groups])
+        self.chances = chances / chances.sum()
+        self.words = _encode(pipe, captions)
+        config = pipe.fusion.config
+        self.references = torch.zeros(1, config.reference_grid, config.reference_channels)
+        shown = self.draw(REFERENCES, np.random.default_rng((seed, 3)), kinds=(1.0, 0.0, 0.0, 0.0)).latents
+        pictures = [to_pil(pipe.autoencoder.decode(one[None].to(pipe.device)).float())[0] for one in shown]
+        self.references = pipe.encode_references(pictures).cpu()
+
+    @torch.no_grad()
+    def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] = KINDS) -> Recalled:
+        """Let the base draw `count` of its captions, with its own pictures as references, in the shares of `KINDS`."""
+        chosen = rng.choice(len(self.chances), count, p=self.chances)
+        kind = torch.from_numpy(rng.choice(4, count, p=kinds))
+        words = [self.words[index] for index in chosen]
+        text = pad_sequence([one.float() for one in words], batch_first=True)
+        lengths = torch.tensor([len(one) for one in words])
+        shown = torch.from_numpy(rng.integers(len(self.references), size=count))
+        condition = {
+            "text": text,
+            "text_mask": torch.arange(text.shape[1]) < lengths[:, None],
+            "text_weight": (kind < 2).float(),
+            "references": self.references[shown][:, None],
+            "reference_weights": ((kind == 1) | (kind == 2)).float()[:, None],
+        }
+        noise_channels = self.pipe.generator.config.noise_channels
+        z = torch.from_numpy(rng.standard_normal((count, noise_channels)).astype(np.float32))
+        device = self.pipe.device
+        with autocast(device):
+            fused = self.pipe.fusion(**{name: value.to(device) for name, value in condition.items()})
+            latents = self.pipe.generator(z.to(device), fused)
+        return Recalled(z, condition, latents.float().cpu())
 
 
-def _to(pipe: MultimodalGANPipeline, *tensors: torch.Tensor) -> list[torch.Tensor]:
-    return [tensor.to(pipe.device) for tensor in tensors]
+def _encode(pipe: MultimodalGANPipeline, captions: list[str]) -> list[torch.Tensor]:
+    """The word tokens of each caption, float16 [T, W]; captions of like length are read together."""
+    pieces = pipe.tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
+    order = sorted(range(len(captions)), key=lambda index: len(pieces[index]))
+    tokens: dict[int, torch.Tensor] = {}
+    for start in range(0, len(order), 256):
+        rows = order[start : start + 256]
+        padded = pipe.tokenizer.pad({"input_ids": [pieces[row] for row in rows]}, return_tensors="pt").to(pipe.device)
+        hidden = text_tokens(pipe.text_encoder, padded["input_ids"], padded["attention_mask"]).half().cpu()
+        tokens.update((row, one[: len(pieces[row])].clone()) for row, one in zip(rows, hidden, strict=True))
+    return [tokens[index] for index in range(len(captions))]
 
 
-def _latents(pipe: MultimodalGANPipeline, prior: Prior, rows: slice) -> torch.Tensor:
-    words, mask, references, weights, z = _to(
-        pipe, *(value[rows] for value in (prior.words, prior.mask, prior.references, prior.weights, prior.z))
-    )
-    used = 1 if bool(weights.any()) else 0
-    with autocast(pipe.device):
-        fused: Fused = pipe.fusion(
-            words, mask, torch.ones(len(words), device=words.device), references[:, :used], weights[:, :used]
-        )
-        return pipe.generator(z, fused).float().cpu()
-
-
-def mix(batch: Batch, prior: Prior) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """A person's batch and the base's drawings as one.
+def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """A person's batch and what the base recalls as one.
 
     Returns:
         z, the arguments of `Fusion`, the target latents and the weights in the paired loss.
     """
-    condition, count = batch.condition, len(prior.z)
-    length = max(condition["text"].shape[1], prior.words.shape[1])
-    slots = condition["references"].shape[1]
-    both = {
-        "text": torch.cat([_longer(condition["text"], length), _longer(prior.words, length)]),
-        "text_mask": torch.cat([_longer(condition["text_mask"], length), _longer(prior.mask, length)]),
-        "text_weight": torch.cat([condition["text_weight"], torch.ones(count)]),
-        "references": torch.cat([condition["references"], _longer(prior.references, slots)]),
-        "reference_weights": torch.cat([condition["reference_weights"], _longer(prior.weights, slots)]),
-    }
-    paired = torch.cat([batch.paired, torch.ones(count)])
-    return torch.cat([batch.z, prior.z]), both, torch.cat([batch.latents, prior.latents]), paired
+    both = {}
+    for name, ours in batch.condition.items():
+        theirs = recalled.condition[name]
+        if ours.ndim > 1:  # As many word tokens, or references, in both.
+            length = max(ours.shape[1], theirs.shape[1])
+            ours, theirs = _longer(ours, length), _longer(theirs, length)
+        both[name] = torch.cat([ours, theirs])
+    paired = torch.cat([batch.paired, torch.ones(len(recalled.z))])
+    return torch.cat([batch.z, recalled.z]), both, torch.cat([batch.latents, recalled.latents]), paired
 
 
 def _longer(x: torch.Tensor, length: int) -> torch.Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mmgen.data.pack import keep_array
 from mmgen.images import from_uint8
 
 ENOUGH = 400
@@ -22,32 +24,34 @@ def variants_each(pictures: int) -> int:
     return max(1, min(MOST, ENOUGH // pictures))
 
 
-def write_variants(pictures: np.ndarray, seed: int) -> np.ndarray:
+def write_variants(pictures: np.ndarray, seed: int, on_part: Callable[[], object] = lambda: None) -> np.ndarray:
     """Lay `variants_each` rounds of the pictures end to end: the originals, then varied ones.
 
     Args:
         pictures: packed pictures, a memory map uint8 [N, 4, S, S], premultiplied.
+        on_part: as `mmgen.data.pack.keep_array` takes it.
 
     Returns:
         A memory map uint8 [rounds * N, 4, S, S] in a file beside it; the pictures themselves where there is one round.
+
+    Raises:
+        UserError: the disk is full.
     """
     rounds = variants_each(len(pictures))
     if rounds == 1:
         return pictures
     source = Path(pictures.filename)
-    file = source.with_name(f"{source.stem}-x{rounds}-{seed}.npy")
-    if not file.exists():
-        part = file.with_suffix(".part")
-        made = np.lib.format.open_memmap(part, "w+", np.uint8, (rounds * len(pictures), *pictures.shape[1:]))
-        made[: len(pictures)] = pictures
+
+    def rows() -> Iterator[tuple[slice, np.ndarray]]:
+        yield slice(0, len(pictures)), pictures
         generator = torch.Generator().manual_seed(seed)
-        for row in range(len(pictures), len(made)):
+        for row in range(len(pictures), rounds * len(pictures)):
             pixels = from_uint8(torch.from_numpy(pictures[row % len(pictures)].copy()))
-            made[row] = ((vary(pixels, generator) + 1) * 127.5).round().byte().numpy()
-        made.flush()
-        del made
-        part.rename(file)
-    return np.load(file, mmap_mode="r")
+            varied = ((vary(pixels, generator) + 1) * 127.5).round().byte().numpy()
+            yield slice(row, row + 1), varied[None]
+
+    file = source.with_name(f"{source.stem}-x{rounds}-{seed}.npy")
+    return keep_array(file, rounds * len(pictures), rows(), on_part)
 
 
 def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
