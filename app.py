@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 from mmgen.errors import UserError
+from mmgen.space import on_space, on_zero_gpu
 
 # The page works without the internet; libraries read these when they are imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 for _name in ("NO_PROXY", "no_proxy"):
     os.environ[_name] = ",".join(filter(None, [os.environ.get(_name), "localhost", "127.0.0.1"]))
+
+if on_zero_gpu():  # It must come before torch and gradio.
+    import spaces  # noqa: F401
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,17 +47,17 @@ def serve(arguments: argparse.Namespace) -> None:
 
     from mmgen.home import root
     from mmgen.jobs import Scheduler
+    from mmgen.quota import keep_seconds
     from mmgen.ui.page import build_page, launch_options
 
-    on_space = bool(os.environ.get("SPACE_ID"))
-    host = arguments.host or ("0.0.0.0" if on_space else "127.0.0.1")
-    scheduler = Scheduler(root())  # Starts the jobs that wait; they run on when the studio is closed.
+    host = arguments.host or ("0.0.0.0" if on_space() else "127.0.0.1")
+    scheduler = Scheduler(root(), keep_seconds())  # Starts the jobs that wait; they run on when the studio is closed.
     scheduler.start()
     try:
         build_page(pipe).launch(
             server_name=host,
             server_port=arguments.port,
-            inbrowser=has_display() and not on_space,
+            inbrowser=has_display() and not on_space(),
             **launch_options(),
         )
     except OSError as error:

@@ -10,6 +10,7 @@ import torch
 from mmgen.errors import UserError
 from mmgen.hub.fetch import fetch, split_name
 from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.space import on_zero_gpu
 
 FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
 
@@ -22,10 +23,15 @@ def default_checkpoint() -> Path:
     """
     if os.environ.get("MMGEN_CHECKPOINT"):
         return Path(os.environ["MMGEN_CHECKPOINT"])
-    found = sorted(path.parent for path in FOLDER.glob("*/model_index.json"))
+    found = local_checkpoints()
     if not found:
         raise UserError(f"There is no checkpoint in {FOLDER}. Name one, or train one as the README says.")
-    return found[0]
+    return next(iter(found.values()))
+
+
+def local_checkpoints() -> dict[str, Path]:
+    """The folders in the repository's `checkpoints/`, by name."""
+    return {path.parent.name: path.parent for path in sorted(FOLDER.glob("*/model_index.json"))}
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -47,7 +53,7 @@ def find_checkpoint(name: str | Path) -> Path:
 
 
 def load_pipeline(name: str | Path, device: str | None = None) -> MultimodalGANPipeline:
-    """Load a checkpoint onto a device; by default the GPU where there is one.
+    """Load a checkpoint onto a device; by default the GPU where there is one all the time.
 
     Args:
         name: a folder, or `user/name[@revision]` on the Hub.
@@ -56,7 +62,7 @@ def load_pipeline(name: str | Path, device: str | None = None) -> MultimodalGANP
         UserError: no checkpoint of mmgen, or no such device.
     """
     pipe = MultimodalGANPipeline.from_pretrained(find_checkpoint(name))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or ("cuda" if torch.cuda.is_available() and not on_zero_gpu() else "cpu")
     try:
         return pipe.to(device)
     except (RuntimeError, AssertionError, ValueError) as error:

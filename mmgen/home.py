@@ -7,13 +7,19 @@ import re
 from pathlib import Path
 
 from mmgen.errors import UserError
+from mmgen.space import storage
 
 _OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def root() -> Path:
-    """The folder of everybody's folders: `$MMGEN_HOME`, or `~/.mmgen`. It need not exist."""
-    return Path(os.environ.get("MMGEN_HOME") or Path.home() / ".mmgen").expanduser().absolute()
+    """The folder of everybody's folders, which need not exist.
+
+    `$MMGEN_HOME`, or else `mmgen` in a Space's persistent storage, or else `~/.mmgen`.
+    """
+    lasting = storage()
+    usual = lasting / "mmgen" if lasting else Path.home() / ".mmgen"
+    return Path(os.environ.get("MMGEN_HOME") or usual).expanduser().absolute()
 
 
 def home(owner: str = "local") -> Path:

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ sys.path.insert(0, str(ROOT))
 # Before anything imports gradio or its client.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"
+
+_LEFT_OUT = ("DISPLAY", "WAYLAND_DISPLAY", "SPACE_ID")  # Of this process's environment.
 
 
 @pytest.fixture(scope="session")
@@ -35,18 +38,33 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def page_url(tiny_checkpoint, tmp_path_factory) -> Iterator[str]:
     """Where `python app.py` serves the tiny checkpoint."""
+    with serve(tiny_checkpoint, tmp_path_factory.mktemp("studio")) as url:
+        yield url
+
+
+@contextmanager
+def serve(checkpoint: Path, folder: Path, **environment: str) -> Iterator[str]:
+    """Run `python app.py` on a checkpoint, and give its address.
+
+    Args:
+        folder: where it has its `home`, its `cache`, and its `log.txt`.
+        environment: of the process, beside what this one has.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("studio")
     log = folder / "log.txt"
     places = {"GRADIO_TEMP_DIR": str(folder / "cache"), "MMGEN_HOME": str(folder / "home")}
-    environment = {**os.environ, **places, "PYTHONUNBUFFERED": "1"}
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SPACE_ID"):
-        environment.pop(name, None)
-    command = [sys.executable, "app.py", "--checkpoint", str(tiny_checkpoint), "--port", str(port)]
+    inherited = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT}
+    command = [sys.executable, "app.py", "--checkpoint", str(checkpoint), "--port", str(port)]
     with log.open("w") as output:
-        studio = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        studio = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**inherited, **places, "PYTHONUNBUFFERED": "1", **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     url = f"http://127.0.0.1:{port}/"
     try:
         _wait(url, studio, log)

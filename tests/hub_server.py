@@ -4,7 +4,8 @@ demand.
     with HubServer() as hub:
         subprocess.run([...], env={**os.environ, **hub.environment(home, token=hub.token("ann"))})
 
-Repositories of models alone; commits on branches; small text files as they are, all else by LFS with checksums.
+Repositories of models and of Spaces, the latter named spaces/user/name here; commits on branches; small text files as
+they are, all else by LFS with checksums.
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repository(self, hub: HubServer, user, name: str, write: bool = False) -> Repository:
         repository = hub.repositories.get(name)
-        owner = user is not None and user[0] == name.partition("/")[0]
+        owner = user is not None and user[0] == name.removeprefix("spaces/").partition("/")[0]
         if repository is None or (repository.private and not owner):
             if user is None:
                 raise _Refused(401, None, "Invalid username or password.")
@@ -258,11 +259,13 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self, hub, user, body, query):
         asked = json.loads(body)
         owner = asked["organization"] or (user and user[0])
-        name = f"{owner}/{asked['name']}"
+        name = f"{'spaces/' if asked.get('type') == 'space' else ''}{owner}/{asked['name']}"
         if user is None:
             raise _Refused(401, None, "Invalid username or password.")
         if user[0] != owner or not user[1]:
             raise _Refused(403, None, f'You don\'t have the rights to create a model under the namespace "{owner}"')
+        if name.startswith("spaces/") and asked.get("sdk") != "gradio":
+            raise _Refused(400, None, "a Space needs an sdk")
         if name in hub.repositories:
             content = {"error": "You already created this model repo", "url": f"{hub.url}/{name}"}
             return 409, content, {"X-Error-Message": content["error"]}
@@ -286,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self._repository(hub, user, name)
         commit = self._commit_of(repository, revision or "main")
         siblings = [{"rfilename": path} for path in sorted(repository.commits[commit])]
-        content = {"_id": "1", "id": name, "modelId": name, "sha": commit, "private": repository.private}
+        content = {"_id": "1", "id": name.removeprefix("spaces/"), "sha": commit, "private": repository.private}
         return 200, {**content, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}, {}
 
     def tree(self, hub, user, body, query, name, revision):
@@ -398,20 +401,21 @@ def _entries(files: dict[str, Blob]) -> list[dict]:
     return entries
 
 
-_MODEL = r"/api/models/([\w.-]+/[\w.-]+)"
+_NAME = r"((?:spaces/)?[\w.-]+/[\w.-]+)"  # With it in front, a Space is kept apart from a model of the same name.
+_REPOSITORY = r"/api/(?:models/|(?=spaces/))" + _NAME
 _ROUTES = [
     (("GET",), r"/api/whoami-v2", _Handler.whoami),
     (("POST",), r"/api/repos/create", _Handler.create),
     (("POST",), r"/api/validate-yaml", _Handler.validate),
-    (("GET",), _MODEL, _Handler.info),
-    (("GET",), _MODEL + r"/revision/(.+)", _Handler.info),
-    (("GET",), _MODEL + r"/tree/([^/]+)", _Handler.tree),
-    (("POST",), _MODEL + r"/paths-info/(.+)", _Handler.paths_info),
-    (("POST",), _MODEL + r"/branch/(.+)", _Handler.branch),
-    (("POST",), _MODEL + r"/preupload/(.+)", _Handler.preupload),
-    (("POST",), _MODEL + r"/commit/(.+)", _Handler.commit),
-    (("POST",), r"/([\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", _Handler.batch),
-    (("POST",), r"/([\w.-]+/[\w.-]+)\.git/info/lfs/verify", _Handler.verify),
+    (("GET",), _REPOSITORY, _Handler.info),
+    (("GET",), _REPOSITORY + r"/revision/(.+)", _Handler.info),
+    (("GET",), _REPOSITORY + r"/tree/([^/]+)", _Handler.tree),
+    (("POST",), _REPOSITORY + r"/paths-info/(.+)", _Handler.paths_info),
+    (("POST",), _REPOSITORY + r"/branch/(.+)", _Handler.branch),
+    (("POST",), _REPOSITORY + r"/preupload/(.+)", _Handler.preupload),
+    (("POST",), _REPOSITORY + r"/commit/(.+)", _Handler.commit),
+    (("POST",), r"/" + _NAME + r"\.git/info/lfs/objects/batch", _Handler.batch),
+    (("POST",), r"/" + _NAME + r"\.git/info/lfs/verify", _Handler.verify),
     (("PUT",), r"/lfs/([0-9a-f]{64})", _Handler.put_large),
-    (("GET", "HEAD"), r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", _Handler.resolve),
+    (("GET", "HEAD"), r"/" + _NAME + r"/resolve/([^/]+)/(.+)", _Handler.resolve),
 ]

@@ -45,7 +45,7 @@ def checkpoint(folder) -> Path:
     """A tiny fine-tuned checkpoint with all its descriptions, and with files that must not leave it."""
     made = folder / "tiny"
     save_checkpoint(
-        made, tiny_pipeline(folder / "parts"), CAPTIONS, {"base": "mmgen-emoji", "pictures": 5, "steps": 12}
+        made, tiny_pipeline(folder / "parts"), [CAPTIONS], {"base": "mmgen-emoji", "pictures": 5, "steps": 12}
     )
     rows = [["step", "time", "loss"], *([step, 1e9 + step, 1 / (1 + step)] for step in range(0, 100, 5))]
     with (made / "training.csv").open("w", newline="") as log:

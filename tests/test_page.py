@@ -42,11 +42,11 @@ def pixels(content: bytes) -> np.ndarray:
 
 def test_only_the_named_endpoints_show(client):
     described = client.view_api(return_format="dict", print_info=False)
-    assert {"/generate", "/preview"} <= set(described["named_endpoints"])
+    assert {"/generate", "/preview", "/models"} <= set(described["named_endpoints"])
     assert not described["unnamed_endpoints"]
     names = [one["parameter_name"] for one in described["named_endpoints"]["/generate"]["parameters"]]
     assert names == [
-        "prompt", "style", "references", "reference_weights", "text_weight", "seed", "truncation", "count"
+        "prompt", "style", "references", "reference_weights", "text_weight", "seed", "truncation", "count", "model"
     ]  # fmt: skip
 
 
@@ -116,6 +116,9 @@ def test_notes(client):
         ({"count": 17}, "The number of pictures is 17; give a whole number from 1 to 16"),
         ({"style": "baroque"}, "There is no style 'baroque'; choose one of: Any, flat, round"),
         ({"prompt": 3}, "The prompt must be a text"),
+        ({"model": "mine"}, "There is no model 'mine' here"),
+        ({"model": "../checkpoints"}, "There is no model '../checkpoints' here"),
+        ({"model": 3}, "There is no model '3' here"),
         ({"references": 3}, "The references must be a list"),
         ({"references": ["/etc/hostname"]}, "must be an uploaded picture"),
         ({"references": [{"path": "/etc/hostname"}]}, "must be an uploaded picture"),

@@ -236,7 +236,7 @@ def test_results_are_loaded_when_they_are_drawn_with(monkeypatch, tmp_path, tiny
     assert models.studio("local", jobs[0].id) is models.default
     for job in jobs:
         (job.run / "pipeline").symlink_to(tiny_checkpoint)
-    assert [name for name, _ in models.choices("local")][1:] == ["job 2", "job 1", "job 0"]
+    assert [name for name, _ in models.choices("local")][1:4] == ["job 2", "job 1", "job 0"]
     first = models.studio("local", jobs[0].id)
     assert first is not models.default and first is models.studio("local", jobs[0].id)
     assert models.studio("other", jobs[0].id) is models.default

@@ -5,10 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmgen.cli import data, encoders, evaluate, finetune, generate, publish, sheet, train
+from mmgen.cli import (
+    data,
+    deploy,
+    describe,
+    encoders,
+    evaluate,
+    evaluate_decoder,
+    finetune,
+    generate,
+    publish,
+    sheet,
+    train,
+)
 from mmgen.errors import UserError
 
-COMMANDS = (generate, data, encoders, train, finetune, sheet, evaluate, publish)
+COMMANDS = (generate, describe, data, encoders, train, finetune, sheet, evaluate, evaluate_decoder, publish, deploy)
 
 
 def build_parser() -> argparse.ArgumentParser:

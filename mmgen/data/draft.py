@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, folder_arrivals, unique_names
 from mmgen.data.pair_folder import Pair, PairFolder
 from mmgen.errors import UserError
+from mmgen.quota import UNLIMITED, Quota, disk_use
 
 __all__ = ["MAX_PAIRS", "Added", "Draft", "Pair"]
 
@@ -36,7 +38,16 @@ class Added:
 
 
 class Draft(PairFolder):
-    """Pairs that a person gathers from files, zip files, folders and the Hub, kept as `PairFolder` says."""
+    """Pairs that a person gathers from files, zip files, folders and the Hub, kept as `PairFolder` says.
+
+    Args:
+        folder: `drafts/<id>` in the person's folder, if there is a quota.
+        quota: how many pairs and bytes the person may have.
+    """
+
+    def __init__(self, folder: Path | str, quota: Quota = UNLIMITED):
+        super().__init__(folder)
+        self._quota, self._disk = quota, quota.disk
 
     def add_pictures(
         self,
@@ -86,6 +97,7 @@ class Draft(PairFolder):
         if not path.is_file() or not zipfile.is_zipfile(path):
             raise UserError(f"{path.name} is not a zip file, or a damaged one. Make it again, or give the pictures.")
         with self._incoming() as scratch:
+            self._refuse_large(path)
             (scratch / "unpacked").mkdir()
             unpack(path, scratch / "unpacked")
             return self._add_below(scratch / "unpacked", path.name, scratch, on_progress, ours=True)
@@ -170,13 +182,18 @@ class Draft(PairFolder):
         """Check pictures, which may take long and holds nobody up, then take them into the draft at once."""
         ready = scratch / "ready"
         ready.mkdir()
-        room = MAX_PAIRS - len(self)
+        most = int(min(MAX_PAIRS, self._quota.pairs))
+        room, bytes_left = most - len(self), self._bytes_left()
         checked: list[Checked] = []
         for number, item in enumerate(check(arrivals, ready, refused), 1):
             if item and len(checked) >= room:
-                refused.append(f"There is room for {MAX_PAIRS:,} pairs: those from {item.name} on are left out.")
+                refused.append(f"There is room for {most:,} pairs: those from {item.name} on are left out.")
                 break
             if item:
+                bytes_left -= item.file.stat().st_size
+                if bytes_left < 0:
+                    refused.append(f"{self._full()} Those from {item.name} on are left out.")
+                    break
                 checked.append(item)
             if on_progress:
                 on_progress(min(1.0, number / max(1, count)), f"{number:,} pictures read")
@@ -196,6 +213,24 @@ class Draft(PairFolder):
                 text, *others = item.captions
                 pairs[name] = Pair(name, path, text, item.machine_written, tuple(others), item.scaled_from)
         return names
+
+    def _bytes_left(self) -> float:
+        """Of what the person may keep on the disk."""
+        return self._disk if math.isinf(self._disk) else self._disk - disk_use(self.folder.parent.parent)
+
+    def _full(self) -> str:
+        return f"Your {self._disk / 1e6:,.0f} MB here are full. Remove pairs, or delete jobs."
+
+    def _refuse_large(self, path: Path) -> None:
+        """Refuse a zip file that would not fit, before it is unpacked."""
+        if not math.isinf(self._disk):
+            try:
+                with zipfile.ZipFile(path) as packed:
+                    size = sum(entry.file_size for entry in packed.infolist())
+            except (OSError, zipfile.BadZipFile):
+                return  # `unpack` says what is wrong with it.
+            if size > self._bytes_left():
+                raise UserError(f"{path.name} has {size / 1e6:,.0f} MB unpacked, too much here. {self._full()}")
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:

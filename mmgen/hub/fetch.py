@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError
+from tqdm import tqdm
 
 from mmgen.errors import UserError
 from mmgen.hub.explain import explained, first_line, is_network
-from mmgen.hub.files import DESCRIPTIONS, PART_FILES, PICKLES, WEIGHTS
+from mmgen.hub.files import DESCRIPTIONS, OPTIONAL, PART_FILES, PICKLES, WEIGHTS
 from mmgen.hub.index import INDEX, read_index
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,254}))?", re.ASCII)
@@ -30,6 +32,8 @@ def fetch(
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
+    most_bytes: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """The folder of a checkpoint on the Hub, fetched into the Hub's cache; without a network, what is there already.
 
@@ -38,13 +42,16 @@ def fetch(
     Args:
         name: `user/name`.
         revision: a branch, a tag or a commit; the newest of `main` by default.
-        token: as huggingface_hub takes it; by default that of who is signed in.
+        token: as huggingface_hub takes it; by default that of who is signed in, and nobody's if False.
+        most_bytes: refuse a larger one before it is fetched.
+        on_progress: takes the bytes that are here, and those that are known to be wanted; from any thread.
 
     Raises:
         UserError: there is no such model or revision, it may not be read, it is not one of mmgen, its weights are
-            pickles, or the Hub cannot be reached.
+            pickles, it is too large, or the Hub cannot be reached.
     """
     place = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    place |= {"most_bytes": most_bytes, "on_progress": on_progress}
     told = ""
     for local in (local_files_only, local_files_only, True):
         try:
@@ -61,14 +68,48 @@ def fetch(
     raise UserError(told)  # Out here, as the client's errors carry the request with the token.
 
 
-def _fetch(name: str, revision: str | None, token: str | bool | None, **place) -> Path:
+def _fetch(
+    name: str,
+    revision: str | None,
+    token: str | bool | None,
+    most_bytes: int | None,
+    on_progress: Callable[[int, int], None] | None,
+    **place,
+) -> Path:
     read_index(Path(hf_hub_download(name, INDEX, revision=revision, token=token, **place)), name)
     wanted = [INDEX, *DESCRIPTIONS, *(f"{part}/{file}" for part, files in PART_FILES.items() for file in files)]
+    if most_bytes is not None and not place["local_files_only"]:
+        _refuse_large(name, revision, token, wanted, most_bytes)
     place |= {"revision": revision, "token": token}
+    if on_progress:
+        place["tqdm_class"] = _told_to(on_progress)
     folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*.py"], **place))
-    if not all((folder / part / file).is_file() for part, file in WEIGHTS.items()):
+    if not all((folder / part / file).is_file() for part, file in WEIGHTS.items() if part not in OPTIONAL):
         _refuse_pickles(name, folder.name, token)
     return folder
+
+
+def _refuse_large(name: str, revision: str | None, token: str | bool | None, wanted: list[str], most: int) -> None:
+    entries = HfApi(token=token).list_repo_tree(name, recursive=True, revision=revision)
+    size = sum(entry.size for entry in entries if entry.path in wanted)
+    if size > most:
+        raise UserError(f"{name} has {size / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB are allowed here. Choose another.")
+
+
+def _told_to(on_progress: Callable[[int, int], None]) -> type[tqdm]:
+    """A progress bar for the client that shows nothing and tells of bytes."""
+
+    class Told(tqdm):
+        def __init__(self, *args, **options):
+            self._counts_bytes = options.get("unit") == "B"
+            super().__init__(*args, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self._counts_bytes and self.total:
+                on_progress(int(self.n), int(self.total))
+
+    return Told
 
 
 def _refuse_pickles(name: str, revision: str, token: str | bool | None) -> None:

@@ -14,7 +14,7 @@ from mmgen.hub.card import SAMPLES, card, pictures_of, read_description
 from mmgen.hub.files import DESCRIPTIONS, PART_FILES
 from mmgen.hub.index import INDEX, OURS, PIPELINE
 from mmgen.hub.standalone import standalone
-from mmgen.training.checkpoint import CAPTIONS_FILE
+from mmgen.training.checkpoint import read_captions
 
 MOST_SAMPLES = 12
 _COLUMNS = 4
@@ -39,41 +39,37 @@ def prepare(checkpoint: Path, folder: Path, name: str) -> str:
     """
     pipe = load_pipeline(checkpoint)
     training = read_description(checkpoint / "training.json")
-    captions = _samples(_captions(checkpoint), training.get("pictures"))
+    captions = _samples(read_captions(checkpoint))
     if captions:
         pictures = [pipe(caption, seed=0).images[0] for caption in captions]
         grid(pictures, columns=min(_COLUMNS, len(pictures)), cell=192).save(folder / SAMPLES)
     text = card(checkpoint, name, pipe.image_size, pipe.config.styles, captions, _card_of(training.get("base")))
     for part, files in PART_FILES.items():
         for file in files:
-            _place(checkpoint / part / file, folder / part / file)
+            place(checkpoint / part / file, folder / part / file)
     for file in (*DESCRIPTIONS, *pictures_of(text)):
         if file not in ("README.md", SAMPLES):
-            _place(checkpoint / file, folder / file)
+            place(checkpoint / file, folder / file)
     (folder / "README.md").write_text(text, encoding="utf-8")
     index = json.loads((checkpoint / INDEX).read_text(encoding="utf-8"))
     index["_class_name"] = ["pipeline", PIPELINE]
     index["styles"] = dict.fromkeys(pipe.config.styles)  # Because diffusers takes every list for a part.
     _write_json(folder / INDEX, index)
-    for part, (module, kind) in OURS.items():  # The file's whole name is the module's, so that one index serves both.
+    for part, (module, kind) in OURS.items():
+        if pipe.components[part] is None:
+            continue
+        # The file's whole name is the module's, so that one index serves both.
         (folder / part / f"{module}.py").write_text(standalone(module, kind), encoding="utf-8")
     code = standalone("mmgen.pipeline", PIPELINE, leave_out=("from_pretrained",))
     (folder / "pipeline.py").write_text(code, encoding="utf-8")
     return text
 
 
-def _captions(checkpoint: Path) -> list[str]:
-    file = checkpoint / CAPTIONS_FILE
-    if not file.is_file():
-        return []
-    return [line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-
-
-def _samples(captions: list[str], pictures: object) -> list[str]:
-    """Captions to draw, spread evenly; after fine-tuning half of them of the own pictures, which come first."""
-    own = pictures if isinstance(pictures, int) and pictures > 0 else len(captions)
-    first = _spread(captions[:own], MOST_SAMPLES // 2 if own < len(captions) else MOST_SAMPLES)
-    return first + _spread(captions[own:], MOST_SAMPLES - len(first))
+def _samples(groups: list[list[str]]) -> list[str]:
+    """Captions to draw, spread evenly; half of them of the last training, where there was another before it."""
+    last, before = (groups[0] if groups else []), [caption for group in groups[1:] for caption in group]
+    first = _spread(last, MOST_SAMPLES // 2 if before else MOST_SAMPLES)
+    return first + _spread(before, MOST_SAMPLES - len(first))
 
 
 def _spread(captions: list[str], most: int) -> list[str]:
@@ -87,7 +83,7 @@ def _card_of(base: object) -> str:
     return found[0].read_text(encoding="utf-8") if found else ""
 
 
-def _place(source: Path, target: Path) -> None:
+def place(source: Path, target: Path) -> None:
     """Put a file of the checkpoint there if it has it: a description without paths, all else as it is."""
     if not source.is_file():
         return

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,13 @@ from mmgen.errors import UserError
 from mmgen.jobs.job import Job, read_job
 from mmgen.jobs.settings import finetune_command
 from mmgen.jobs.store import Jobs, homes, queue, write_job
+from mmgen.jobs.sweep import stop_overtime, sweep_visitors
+from mmgen.jobs.zero_gpu import GpuTraining
+from mmgen.space import on_zero_gpu
 from mmgen.training.control import FileLock, is_alive, status, take_command, write_status
 
 _POLL_SECONDS = 1.0
+_VISITORS_SECONDS = 20.0
 
 
 class Scheduler:
@@ -33,13 +38,16 @@ class Scheduler:
 
     Args:
         root: the folder of everybody's folders; it need not exist yet.
+        keep_seconds: for how long a visitor's things are kept after the last visit; by default for ever. If given, no
+            visitor trains for longer than `mmgen.quota` allows, either.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, keep_seconds: float | None = None):
         self.root = Path(root)
+        self.keep_seconds = keep_seconds
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
-        self._children: list[subprocess.Popen] = []
+        self._children: list[subprocess.Popen | GpuTraining] = []
 
     def start(self) -> None:
         """Start the thread, once."""
@@ -53,12 +61,17 @@ class Scheduler:
     def _watch(self) -> None:
         told: set[str] = set()
         swept = False
+        next_visitors = 0.0
         while True:
             try:
                 if not swept:
                     swept = True
                     for jobs in homes(self.root):
                         jobs.sweep()
+                if self.keep_seconds is not None and time.monotonic() >= next_visitors:
+                    next_visitors = time.monotonic() + _VISITORS_SECONDS
+                    sweep_visitors(self.root, self.keep_seconds)
+                    stop_overtime(self.root)
                 self._poll()
             except Exception as error:  # What is wrong now may be well again in a second; it is said once.
                 if str(error) not in told:
@@ -89,9 +102,10 @@ class Scheduler:
                 raise troubles[0]
 
 
-def _launch(queued: Job, machine: FileLock) -> subprocess.Popen | None:
+def _launch(queued: Job, machine: FileLock) -> subprocess.Popen | GpuTraining | None:
     """Start a job's process, which takes over the machine's lock; None if the job is in use, or not queued any more."""
-    with Jobs(queued.folder.parent.parent).changing():
+    jobs = Jobs(queued.folder.parent.parent)
+    with jobs.changing():
         job = read_job(queued.folder)
         if job is None or job.queued_at is None:
             return None
@@ -103,6 +117,7 @@ def _launch(queued: Job, machine: FileLock) -> subprocess.Popen | None:
                 write_status(job.run, {**status(job.run), "state": "starting", "message": "", "error": None})
                 take_command(job.run)
                 write_job(replace(job, queued_at=None))
+                jobs.serve()
                 try:
                     return _spawn(job, output, (machine.fileno(), lock.fileno()))
                 except OSError as error:
@@ -111,10 +126,12 @@ def _launch(queued: Job, machine: FileLock) -> subprocess.Popen | None:
                     return None
 
 
-def _spawn(job: Job, output: BinaryIO, locks: tuple[int, ...]) -> subprocess.Popen:
+def _spawn(job: Job, output: BinaryIO, locks: tuple[int, ...]) -> subprocess.Popen | GpuTraining:
     """The job's process: away from the studio's terminal, with nothing of the studio open but the locks."""
     nice = shutil.which("nice")
     command = finetune_command(job.settings, job.base, job.folder / "pairs", job.run)
+    if on_zero_gpu():
+        return GpuTraining(job, command, locks)
     return subprocess.Popen(
         [*([nice, "-n", "5"] if nice else []), *command],
         cwd=Path(mmgen.__file__).resolve().parent.parent,

@@ -1,6 +1,7 @@
 """All jobs of one person, each in a folder of its own that tells everything about it.
 
 jobs/lock            held while a job is changed
+served               its time is that of the last start of a job
 jobs/<id>/
   job.json           name, base, settings, place in the queue
   pairs/             the pictures as they were when the job was started
@@ -11,6 +12,7 @@ jobs/<id>/
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING
 from mmgen.errors import UserError
 from mmgen.jobs.job import Job, read_job
 from mmgen.jobs.settings import Settings
+from mmgen.quota import UNLIMITED, Quota, disk_use
 from mmgen.training.control import FileLock, is_alive, is_disk_full, send, take_command, write_json
 
 if TYPE_CHECKING:
@@ -42,13 +45,15 @@ class Jobs:
 
     Args:
         home: the person's folder; its parent is the root whose jobs share the machine.
+        quota: what the person may have.
 
     Raises:
         UserError: from every method, if the disk is full or cannot be written, and if there is no such job.
     """
 
-    def __init__(self, home: Path):
+    def __init__(self, home: Path, quota: Quota = UNLIMITED):
         self.home = Path(home).absolute()
+        self.quota = quota
         self.folder = self.home / "jobs"
 
     def start(self, draft: Draft, base: Path | str, name: str, settings: Settings) -> Job:
@@ -58,12 +63,14 @@ class Jobs:
             base: folder of a checkpoint.
 
         Raises:
-            UserError: no name, no pairs, no such checkpoint, settings out of range, or a system without such jobs.
+            UserError: no name, no pairs, no such checkpoint, settings out of range, more than the quota, or a system
+                without such jobs.
         """
         if os.name == "nt":
             raise UserError("Jobs need Linux or macOS. Train with `python -m mmgen finetune` here.")
         name, base = _to_name(name), Path(base).expanduser().absolute()
         settings.check()
+        self._refuse_too_much(settings)
         if not (base / "model_index.json").is_file():
             raise UserError(f"There is no checkpoint at {base} any more. Choose another model to start from.")
         now = time.time()
@@ -77,6 +84,7 @@ class Jobs:
                 try:
                     draft.freeze(new / "pairs")
                     with self.changing():
+                        self._refuse_too_much(settings)  # Two may have been started at once.
                         job = Job(job_id, name, now, base, settings, new, self._last_place())
                         write_job(job)
                         making.release()
@@ -128,7 +136,7 @@ class Jobs:
         """Queue it again, to go on from its last saved state, or take back a pause or stop it has not heard yet.
 
         Raises:
-            UserError: it trains, or is done.
+            UserError: it trains, or is done, or as many others train or wait as the quota allows.
         """
         with self.changing():
             job = self.get(job_id)
@@ -138,6 +146,7 @@ class Jobs:
             if state == "running" and take_command(job.run) is None:
                 raise UserError(f"“{job.name}” is still training. Wait until it has ended.")
             if state not in ("running", "queued"):
+                self._refuse_another()
                 write_job(replace(job, queued_at=self._last_place()))
                 take_command(job.run)
 
@@ -218,11 +227,43 @@ class Jobs:
                 raise UserError(f"“{job.name}” is in use. Stop it first, and wait until it has ended.")
             yield
 
+    def _refuse_too_much(self, settings: Settings) -> None:
+        """Raises UserError if the quota does not allow one more job such as this."""
+        quota = self.quota
+        if quota == UNLIMITED:
+            return
+        if settings.minutes is not None and settings.minutes > quota.minutes:
+            raise UserError(f"A training may take {quota.minutes:g} minutes here, not {settings.minutes:g}. Give less.")
+        self._refuse_another()
+        if len(self.list()) >= quota.jobs:
+            raise UserError(f"You have {quota.jobs:g} jobs, as many as are kept here. Delete one first.")
+        if disk_use(self.home) >= quota.disk:
+            raise UserError(f"Your {quota.disk / 1e6:,.0f} MB here are full. Remove pairs, or delete jobs.")
+
+    def _refuse_another(self) -> None:
+        """Raises UserError if the quota does not allow another job that trains or waits."""
+        if math.isinf(self.quota.busy):
+            return
+        busy = [job for job in self.list() if job.state in ("queued", "running")]
+        if len(busy) >= self.quota.busy:
+            raise UserError(f"“{busy[0].name}” trains or waits, and there is no room for more. Wait, or stop it first.")
+
     def _send(self, job: Job, command: str) -> None:
         """Send a command, under which a job that waits is known as paused or stopped, and take it from the queue."""
         send(job.run, command)
         if job.queued_at is not None:
             write_job(replace(job, queued_at=None))
+
+    def last_served(self) -> float:
+        """When a job of this person was last started, in seconds since 1970; 0 if none was."""
+        try:
+            return (self.home / "served").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def serve(self) -> None:
+        """Take note that a job of this person is started now."""
+        (self.home / "served").touch()
 
     def _last_place(self) -> float:
         """A time that is later than that of everything queued, whatever the clock says."""
@@ -236,9 +277,14 @@ def homes(root: Path) -> Iterator[Jobs]:
 
 
 def queue(root: Path) -> list[Job]:
-    """All jobs in the root that wait, the next one first."""
-    waiting = [job for jobs in homes(root) for job in jobs.list() if job.queued_at is not None]
-    return sorted(waiting, key=lambda job: (job.queued_at, job.id))
+    """All jobs in the root that wait, the next one first: each person's in turn, who was served last being the last."""
+    turns = []
+    for jobs in homes(root):
+        waiting = [job for job in jobs.list() if job.queued_at is not None]
+        waiting.sort(key=lambda job: (job.queued_at, job.id))
+        served = jobs.last_served() if waiting else 0.0
+        turns += [(turn, served, job.queued_at, job.id, job) for turn, job in enumerate(waiting)]
+    return [job for *_, job in sorted(turns, key=lambda one: one[:-1])]
 
 
 def write_job(job: Job) -> None:

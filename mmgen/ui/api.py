@@ -1,4 +1,4 @@
-"""The page's endpoints for programs: `/generate` and `/preview`."""
+"""The page's endpoints for programs: `/generate`, `/preview` and `/models`."""
 
 # Annotations stay real objects here: gradio reads the endpoints' types from them.
 from typing import Any
@@ -7,16 +7,19 @@ import gradio as gr
 from gradio import FileData
 
 from mmgen.errors import UserError
-from mmgen.ui.context import MODEL_QUEUE, Context
+from mmgen.ui.context import PROGRAMS_QUEUE, Context
 from mmgen.ui.drawing import ANY_STYLE, Drawing, Order, Studio
 from mmgen.ui.files import save_all, uploaded_path
+from mmgen.ui.models import DEFAULT, Models
+from mmgen.ui.owner import owner_of
 
 
 def build(context: Context) -> None:
     """Add the endpoints to the page."""
-    studio = context.models.default
+    models = context.models
 
     def generate(
+        request: gr.Request,
         prompt: str = "",
         style: str = ANY_STYLE,
         references: list[FileData] | None = None,
@@ -25,6 +28,7 @@ def build(context: Context) -> None:
         seed: int = 0,
         truncation: float = 1.0,
         count: int = 1,
+        model: str = DEFAULT,
     ) -> tuple[list[FileData], dict[str, Any]]:
         """Draw a set of pictures; picture i is drawn from seed + i.
 
@@ -37,13 +41,16 @@ def build(context: Context) -> None:
             seed: 0 to 4294967295.
             truncation: 0 (the mean style) to 1 (all variety).
             count: 1 to 16 pictures.
+            model: one of /models, or `user/name[@revision]` of the Hub, which is fetched first; the page's by default.
 
         Returns:
             The pictures as transparent PNG files, and their seeds, notes, time and device.
         """
-        return _answer(studio, prompt, style, references, reference_weights, text_weight, seed, truncation, count)
+        asked = (prompt, style, references, reference_weights, text_weight, seed, truncation, count)
+        return _answer(models, request, model, *asked)
 
     def preview(
+        request: gr.Request,
         prompt: str = "",
         style: str = ANY_STYLE,
         references: list[FileData] | None = None,
@@ -51,6 +58,7 @@ def build(context: Context) -> None:
         text_weight: float = 1.0,
         seed: int = 0,
         truncation: float = 1.0,
+        model: str = DEFAULT,
     ) -> tuple[FileData, dict[str, Any]]:
         """Draw one picture, the first that /generate would draw of the same values.
 
@@ -62,21 +70,33 @@ def build(context: Context) -> None:
             text_weight: 0 to 2.
             seed: 0 to 4294967295.
             truncation: 0 (the mean style) to 1 (all variety).
+            model: as /generate takes it.
 
         Returns:
             The picture as a transparent PNG file, and its seed, notes, time and device.
         """
-        files, facts = _answer(studio, prompt, style, references, reference_weights, text_weight, seed, truncation, 1)
+        asked = (prompt, style, references, reference_weights, text_weight, seed, truncation, 1)
+        files, facts = _answer(models, request, model, *asked)
         return files[0], facts
 
-    gr.api(generate, api_name="generate", **MODEL_QUEUE)
-    gr.api(preview, api_name="preview", **MODEL_QUEUE)
+    def list_models(request: gr.Request) -> list[dict[str, str]]:
+        """What /generate can draw with.
+
+        Returns:
+            The name of each to show, and the `model` that stands for it; the page's own first.
+        """
+        return [{"name": name, "model": model} for name, model in models.choices(owner_of(request))]
+
+    gr.api(generate, api_name="generate", **PROGRAMS_QUEUE)
+    gr.api(preview, api_name="preview", **PROGRAMS_QUEUE)
+    gr.api(list_models, api_name="models", concurrency_id="jobs", concurrency_limit=4)
 
 
-def _answer(studio: Studio, prompt, style, references, weights, text_weight, seed, truncation, count):
+def _answer(models: Models, request, model, prompt, style, references, weights, text_weight, seed, truncation, count):
     try:
         paths = tuple(uploaded_path(one) for one in _listed("references", references))
         weights = (1.0,) * len(paths) if weights is None else _listed("reference weights", weights)
+        studio = models.asked_for(owner_of(request), model)
         drawing = studio.draw(Order(prompt, style, paths, weights, text_weight, seed, truncation, count))
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error

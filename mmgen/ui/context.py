@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 import gradio as gr
 
 from mmgen.ui.models import DEFAULT, Models
+from mmgen.ui.publisher import Publisher
 from mmgen.ui.train_desk import Desk
 
-# Every event that runs the model shares one place in the queue, so drawings never compete for the processor.
+# Every event of the page that runs the model shares one place in the queue, so that no picture waits for older ones.
 MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
+
+# What programs ask for may be fetched from the Hub first, and nobody's live picture waits for that.
+PROGRAMS_QUEUE = {"concurrency_id": "programs", "concurrency_limit": 1}
 
 # Captions are kept one after the other, and a training starts on those that were typed before it.
 PAIRS_QUEUE = {"concurrency_id": "pairs", "concurrency_limit": 1}
@@ -27,21 +31,26 @@ class Context:
     demo: the page being built.
     models: what it can draw with.
     desk: everybody's pairs and jobs.
+    publisher: sends models to the Hub.
     tabs: the page's tabs, each with its title in small letters as id; set before they are filled.
     model: which of the models is drawn with; the Generate tab places it.
     chosen, draft, watched: the model drawn with, the pairs being prepared and the job looked at, in the browser.
+    fetched: the models of the Hub among the choices, as a JSON list in the browser.
     """
 
     demo: gr.Blocks
     models: Models
     desk: Desk = field(default_factory=Desk)
+    publisher: Publisher = field(init=False)
     tabs: gr.Tabs = field(init=False)
     model: gr.Dropdown = field(init=False)
     chosen: gr.BrowserState = field(init=False)
     draft: gr.BrowserState = field(init=False)
     watched: gr.BrowserState = field(init=False)
+    fetched: gr.BrowserState = field(init=False)
 
     def __post_init__(self) -> None:
+        self.publisher = Publisher(self.models)
         self.model = gr.Dropdown(
             [self.models.default_choice],
             value=DEFAULT,
@@ -55,4 +64,5 @@ class Context:
             elem_id="model",
             render=False,
         )
-        self.chosen, self.draft, self.watched = map(kept_in_browser, ("model", "draft", "watched"))
+        kept = map(kept_in_browser, ("model", "draft", "watched", "fetched"))
+        self.chosen, self.draft, self.watched, self.fetched = kept

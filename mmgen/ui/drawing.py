@@ -6,8 +6,9 @@ import base64
 import io
 import re
 import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +19,15 @@ from PIL import Image
 from mmgen.devices import has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.images import open_image, save_png, to_pil
-from mmgen.pipeline import MAX_REFERENCES, MAX_SEED, MultimodalGANPipeline
+from mmgen.models.decoder import Caption
+from mmgen.pipeline import DESCRIBED_TOGETHER, MAX_REFERENCES, MAX_SEED, MultimodalGANPipeline
 
 ANY_STYLE = "Any"
 MAX_COUNT = 16
 MAX_WEIGHT = 2.0
 _MAX_PROMPT = 20_000  # Characters; far more than the text encoder reads.
 _MAX_SIDE = 2048  # Larger references are scaled down first, to keep memory small.
+_DRAWING = threading.Lock()  # Drawings never compete for the processor.
 
 
 @dataclass(frozen=True)
@@ -104,20 +107,33 @@ class Studio:
         """
         self.check(order)
         count, first = int(order.count), int(order.seed)
-        seen = [self._see(path) for path in order.references]
-        start = time.perf_counter()
         notes: list[str] = []
-        pictures = torch.cat(seen) if seen else self.pipe.encode_references(())
-        fused = self.pipe.fuse(order.words, pictures, order.reference_weights, order.text_weight, notes)
         seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
-        pixels = []
-        for done, seed in enumerate(seeds, start=1):
-            pixels.append(self.pipe.draw(fused, seed, order.truncation))
-            if on_picture:
-                on_picture(done, count)
+        with _DRAWING:
+            seen = [self._see(path) for path in order.references]
+            start = time.perf_counter()
+            pictures = torch.cat(seen) if seen else self.pipe.encode_references(())
+            fused = self.pipe.fuse(order.words, pictures, order.reference_weights, order.text_weight, notes)
+            pixels = []
+            for done, seed in enumerate(seeds, start=1):
+                pixels.append(self.pipe.draw(fused, seed, order.truncation))
+                if on_picture:
+                    on_picture(done, count)
         images = to_pil(torch.cat(pixels))
         took = round((time.perf_counter() - start) * 1000)
         return Drawing(order, images, seeds, list(dict.fromkeys(notes)), took)
+
+    def describe(self, images: Sequence[str | Image.Image], num_captions: int = 3) -> list[list[Caption]]:
+        """What pictures show, as `MultimodalGANPipeline.describe` says it.
+
+        Raises:
+            UserError: there is no picture, one cannot be read, or the model has no decoder.
+        """
+        captions = []
+        for start in range(0, max(1, len(images)), DESCRIBED_TOGETHER):  # Between them others may draw.
+            with _DRAWING:
+                captions += self.pipe.describe(images[start : start + DESCRIBED_TOGETHER], num_captions)
+        return captions
 
     def _read_reference(self, path: str) -> torch.Tensor:
         if not Path(path).is_file():

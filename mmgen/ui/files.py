@@ -37,6 +37,15 @@ def hand_out(path: Path) -> str:
     return str(part.replace(folder / path.name))
 
 
+def keep(name: str, content: bytes) -> str:
+    """Write a file where gradio serves it from and clears it away; equal files share one."""
+    folder = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{secrets.token_hex(4)}.part"
+    part.write_bytes(content)
+    return str(part.replace(folder / name))
+
+
 def new_file(name: str) -> Path:
     """Where a file of this name can be written to be handed out; nobody can guess its address."""
     folder = Path(get_upload_folder()) / secrets.token_hex(16)

@@ -18,6 +18,7 @@ from mmgen.ui.controls import Controls
 from mmgen.ui.drawing import ANY_STYLE, Studio, random_seed
 from mmgen.ui.examples import EXAMPLES, Example
 from mmgen.ui.files import save_all
+from mmgen.ui.from_hub import FromHub, names_of
 from mmgen.ui.models import DEFAULT
 from mmgen.ui.owner import owner_of
 from mmgen.ui.theme import COPY_LINK_JS, DOWNLOAD_JS
@@ -29,7 +30,7 @@ _INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidde
 
 def build(context: Context) -> None:
     """Fill the tab."""
-    controls = Controls(context.model, context.models.default)
+    controls, from_hub = Controls(context.model, context.models.default), FromHub(context)
     with gr.Row(elem_id="ask"):
         controls.add_prompt()
         draw_set = gr.Button("Generate", variant="primary", scale=0, min_width=140, elem_id="generate")
@@ -49,6 +50,7 @@ def build(context: Context) -> None:
                 examples = [gr.Button(one.label, size="sm", min_width=80) for one in EXAMPLES]
             controls.add_references()
             controls.add_settings()
+            from_hub.add()
     gallery = gr.Gallery(
         label="Pictures",
         show_label=False,
@@ -76,7 +78,7 @@ def build(context: Context) -> None:
     gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
     context.demo.load(
         _opened(context),
-        inputs=context.chosen,
+        inputs=[context.chosen, context.fetched],
         outputs=[controls.prompt, controls.seed, controls.style, controls.model],
         **_INSTANT,
     )
@@ -87,6 +89,7 @@ def build(context: Context) -> None:
         preprocess=False,
         **_INSTANT,
     )
+    from_hub.connect()
 
 
 class _Listeners:
@@ -218,9 +221,10 @@ def _seed_of(seeds: list[int], event: gr.SelectData) -> Any:
 
 
 def _opened(context: Context):
-    def read(request: gr.Request, chosen: str) -> list[Any]:
+    def read(request: gr.Request, chosen: str, fetched: str) -> list[Any]:
         """The model drawn with the last time, and the prompt, seed and style that a shared link names."""
         owner, query = owner_of(request), request.query_params
+        context.models.remember(owner, names_of(fetched))
         choices = context.models.choices(owner)
         model = chosen if chosen in dict(map(reversed, choices)) else DEFAULT
         seed, style = query.get("seed", ""), query.get("style", ANY_STYLE)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from mmgen.home import root
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.ui import api, generate, train, train_api
+from mmgen.ui import api, describe_api, generate, publish, publish_api, train, train_api
 from mmgen.ui.context import Context
 from mmgen.ui.models import Models
 from mmgen.ui.owner import on_space
 from mmgen.ui.theme import CSS, JS, build_theme
+from mmgen.ui.visitors import VisitorCookie
 
-TABS = (("Generate", generate), ("Train", train))  # Each module has `build(context)`, which fills its tab.
+# Each module has `build(context)`, which fills its tab.
+TABS = (("Generate", generate), ("Train", train), ("Publish", publish))
 
 _TITLE = "<h1>mmgen</h1><p>Type, and it draws.</p>"
 
@@ -26,7 +30,9 @@ def build_page(pipe: MultimodalGANPipeline) -> gr.Blocks:
                 with gr.Tab(name, id=name.lower()):
                     module.build(context)
         api.build(context)
+        describe_api.build(context)
         train_api.build(context)
+        publish_api.build(context)
     return demo.queue(max_size=64)
 
 
@@ -42,4 +48,6 @@ def launch_options() -> dict[str, object]:
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
+        "blocked_paths": [str(root())],
+        "app_kwargs": {"middleware": [Middleware(VisitorCookie)] if on_space() else []},
     }

@@ -39,6 +39,17 @@ def problem(error: Exception | str) -> str:
     return _lines("", str(error), kind="problem")
 
 
+def progress(share: float | None, words: str) -> str:
+    """How far something is; without a share only what is being done."""
+    if share is None:
+        return note(words)
+    percent = round(100 * min(max(share, 0.0), 1.0))
+    return (
+        f'<div class="bar" role="progressbar" aria-label="{escape(words, quote=True)}" aria-valuenow="{percent}" '
+        f'aria-valuemin="0" aria-valuemax="100"><i style="width:{percent}%"></i></div>{note(words)}'
+    )
+
+
 def _lines(facts: str, told: str, kind: str = "note") -> str:
     # Only what is told is announced by screen readers; the time of every frame would never end.
     return f'<p class="facts">{escape(facts)}</p><p class="{kind}" role="status" aria-live="polite">{escape(told)}</p>'

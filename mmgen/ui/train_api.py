@@ -151,6 +151,21 @@ def build(context: Context) -> None:
         """
         return _steer(request, "resume", job)
 
+    def delete_training(request: gr.Request, job: str) -> str:
+        """Delete a training with all it has made.
+
+        Args:
+            job: its id.
+
+        Returns:
+            Its name.
+        """
+        with _told():
+            jobs = desk.jobs(owner_of(request))
+            name = jobs.get(_id(job)).name
+            jobs.delete(job)
+            return name
+
     def list_trainings(request: gr.Request) -> list[dict[str, Any]]:
         """All trainings, the newest first, each as /training_state gives it."""
         owner = owner_of(request)
@@ -165,7 +180,8 @@ def build(context: Context) -> None:
 
     gr.api(check_pairs, api_name="check_pairs", concurrency_id="doctor", concurrency_limit=1)
     gr.api(start_training, api_name="start_training", **PAIRS_QUEUE)
-    steering = (training_state, training_samples, pause_training, stop_training, resume_training, list_trainings)
+    steering = (training_state, training_samples, pause_training, stop_training, resume_training, delete_training)
+    steering += (list_trainings,)
     for endpoint in steering:
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_id="jobs", concurrency_limit=4)
 

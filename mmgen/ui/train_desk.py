@@ -14,6 +14,7 @@ from mmgen.evaluation.doctor import Embeddings, Examination, Finding, Progress, 
 from mmgen.home import home
 from mmgen.jobs import Jobs
 from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.quota import quota_of
 
 _DRAFT_ID = re.compile(r"[0-9a-f]{32}")
 _MOST_KEPT = 64  # Drafts in memory; the others are read from the disk again.
@@ -81,7 +82,7 @@ class Desk:
 
     def jobs(self, owner: str) -> Jobs:
         """The owner's jobs."""
-        return Jobs(home(owner))
+        return Jobs(home(owner), quota_of(owner))
 
     def check(self, owner: str, draft_id: str, pipe: MultimodalGANPipeline, on_progress: Progress | None) -> Checkup:
         """Let the doctor look at a draft.
@@ -121,7 +122,7 @@ class Desk:
         key = (owner, draft_id)
         with self._lock:
             draft = self._drafts.get(key)
-        return self._keep(self._drafts, key, draft or Draft(home(owner) / "drafts" / draft_id))
+        return self._keep(self._drafts, key, draft or Draft(home(owner) / "drafts" / draft_id, quota_of(owner)))
 
     def _keep(self, kept: OrderedDict, key: tuple[str, str], value):
         with self._lock:

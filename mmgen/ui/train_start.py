@@ -9,6 +9,7 @@ import gradio as gr
 
 from mmgen.errors import UserError
 from mmgen.jobs import Job, Settings
+from mmgen.quota import VISITOR
 from mmgen.ui.context import PAIRS_QUEUE, Context
 from mmgen.ui.models import DEFAULT, Models
 from mmgen.ui.owner import on_space, owner_of
@@ -112,7 +113,13 @@ class Start:
             self.preset = gr.Radio(presets(), value=_DEFAULTS.preset, label="What learns", elem_id="preset")
             self.kind = gr.Radio(["Minutes", "Steps"], value="Minutes", label="How long", elem_id="length")
             self.minutes = gr.Slider(
-                1, LONGEST, value=_DEFAULTS.minutes, step=1, label="Minutes", buttons=[], elem_id="minutes"
+                1,
+                VISITOR.minutes if on_space() else LONGEST,
+                value=_DEFAULTS.minutes,
+                step=1,
+                label="Minutes",
+                buttons=[],
+                elem_id="minutes",
             )
             self.steps = gr.Number(1000, label="Steps", precision=0, minimum=1, visible=False, elem_id="steps")
             with gr.Accordion("Advanced", open=False, elem_id="advanced"):

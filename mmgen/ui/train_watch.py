@@ -14,6 +14,7 @@ from PIL import Image
 from mmgen.errors import UserError
 from mmgen.jobs import Job, Jobs
 from mmgen.ui.context import Context
+from mmgen.ui.from_hub import names_of
 from mmgen.ui.owner import owner_of
 from mmgen.ui.show import problem
 from mmgen.ui.train_plot import RAW, SMOOTHED, curve
@@ -135,11 +136,12 @@ class Watch:
 
     @property
     def _inputs(self) -> list[Any]:
-        return [self.context.watched, self.seen, self.slider]
+        return [self.context.watched, self.context.fetched, self.seen, self.slider]
 
-    def look(self, request: gr.Request, watched: str, seen: dict, at: float | None) -> list[Any]:
+    def look(self, request: gr.Request, watched: str, fetched: str, seen: dict, at: float | None) -> list[Any]:
         """What has changed since the last look; all else is left as it is."""
         owner, changes = owner_of(request), _Changes(seen)
+        self.context.models.remember(owner, names_of(fetched))
         try:
             jobs = self.desk.jobs(owner)
             found = [(job, job.state) for job in jobs.list()]

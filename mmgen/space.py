@@ -1,0 +1,23 @@
+"""Whether this is a Hugging Face Space, and what it has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+STORAGE = Path("/data")
+
+
+def on_space() -> bool:
+    """Whether this is a Hugging Face Space, where visitors are strangers to each other and to the machine."""
+    return bool(os.environ.get("SPACE_ID"))
+
+
+def on_zero_gpu() -> bool:
+    """Whether it is a Space that is lent a GPU for single calls; see `mmgen.jobs.zero_gpu`."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def storage() -> Path | None:
+    """The folder whose files outlive a restart of the Space, if it has one."""
+    return STORAGE if on_space() and STORAGE.is_dir() and os.access(STORAGE, os.W_OK) else None

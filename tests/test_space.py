@@ -1,0 +1,424 @@
+"""The studio as a Space: deployed by the real client, started from what arrived, and visited by strangers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from conftest import _wait
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from hub_server import HubServer
+from long_lived import LongLived
+from PIL import Image
+from playwright.sync_api import expect
+from test_browser import browser  # noqa: F401
+from test_jobs import base, draft, jobs, reaches, running, scheduler, start, until  # noqa: F401
+from test_train_page import draw_pictures
+
+import mmgen.jobs.scheduler as scheduler_module
+from mmgen import space
+from mmgen.data.draft import Draft
+from mmgen.errors import UserError
+from mmgen.home import home, root
+from mmgen.jobs import Jobs, Scheduler, Settings
+from mmgen.jobs.store import queue
+from mmgen.jobs.sweep import stop_overtime, sweep_visitors
+from mmgen.quota import Quota, disk_use, keep_seconds, quota_of
+from mmgen.training.control import FileLock, pending_command, write_status
+from mmgen.ui.owner import owner_of
+from mmgen.ui.visitors import COOKIE
+
+NAME = "ann/studio"
+SECRET = "zorblat unheard of"
+WAIT = 60
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def deploy(hub, tmp_path_factory) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Run `python -m mmgen deploy`; its status and what it printed."""
+    folder = tmp_path_factory.mktemp("deployer")
+    environment = {**hub.environment(folder, hub.token("ann")), "MMGEN_HOME": str(folder / "home")}
+    with LongLived(environment) as mmgen:
+        yield lambda *words: mmgen("deploy", NAME, *words)
+
+
+@pytest.fixture(scope="module")
+def deployed(hub, deploy, tiny_checkpoint) -> dict[str, bytes]:
+    """What lies in the Space after a deployment that finds the Hub failing half-way."""
+    (tiny_checkpoint / "diary.txt").write_text("dear diary")
+    (tiny_checkpoint / "optimizer.pt").write_bytes(b"x")
+    hub.fail(1, 503, "/commit/")
+    status, said = deploy("--checkpoint", tiny_checkpoint, "--no-oauth")
+    assert status == 0 and f"/spaces/{NAME}  " in said, said
+    return hub.repositories[f"spaces/{NAME}"].files()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("space")
+
+
+@pytest.fixture(scope="module")
+def url(deployed, place) -> Iterator[str]:
+    """Where the deployed files serve the page, with nothing else of ours at hand."""
+    for path, content in deployed.items():
+        (place / "app" / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / "app" / path).write_bytes(content)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {"HOME": str(place / "user"), "GRADIO_TEMP_DIR": str(place / "cache"), "SPACE_ID": NAME}
+    environment = {**os.environ, **places, "SYSTEM": "spaces", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    for name in ("PYTHONPATH", "MMGEN_HOME", "MMGEN_CHECKPOINT"):
+        environment.pop(name, None)
+    (place / "user").mkdir()
+    command = [sys.executable, "app.py", "--port", str(port)]
+    with (place / "log.txt").open("w") as log:
+        studio = subprocess.Popen(command, cwd=place / "app", env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait(url, studio, place / "log.txt")
+        yield url
+    finally:
+        studio.terminate()
+        studio.wait(20)
+
+
+def visit(url: str, place: Path) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False, download_files=str(place / "got"))
+
+
+@pytest.fixture(scope="module")
+def ann(url, place) -> SimpleNamespace:
+    """A visitor by gradio_client with a draft and a job that has a result."""
+    client = visit(url, place)
+    pictures = draw_pictures(place, 3)
+    given = {"files": [handle_file(one) for one in pictures], "captions": ["one", "two", SECRET]}
+    pairs, _ = client.predict(**given, api_name="/check_pairs")
+    with pytest.raises(AppError, match="may take 15 minutes here"):
+        client.predict(draft=pairs, minutes=16, api_name="/start_training")
+    quick = {"steps": 2, "prior": 0, "decoder": "no", "watch": ["one"]}
+    job = client.predict(draft=pairs, name=SECRET, **quick, api_name="/start_training")
+    with pytest.raises(AppError, match="trains or waits, and there is no room"):
+        client.predict(draft=pairs, steps=2, api_name="/start_training")
+    until(lambda: client.predict(job, api_name="/training_state")["state"] not in ("queued", "running"))
+    assert client.predict(job, api_name="/training_state")["result"]
+    return SimpleNamespace(client=client, draft=pairs, job=job, pictures=pictures)
+
+
+def test_only_what_the_page_needs_is_sent(deployed, hub, deploy, tiny_checkpoint):
+    paths = set(deployed)
+    assert {"app.py", "requirements.txt", "README.md", "mmgen/ui/page.py", "mmgen/ui/assets/pairs.js"} <= paths
+    assert {path.split("/")[0] for path in paths} == {
+        "app.py", "requirements.txt", "README.md", "mmgen", "checkpoints", ".gitattributes"
+    }  # fmt: skip
+    assert "checkpoints/checkpoint/generator/diffusion_pytorch_model.safetensors" in paths
+    assert not any("diary" in path or "__pycache__" in path or path.endswith((".pt", ".pyc")) for path in paths)
+    head = yaml.safe_load(deployed["README.md"].decode().split("---\n")[1])
+    wanted = re.search(rb"^gradio==(.*)$", deployed["requirements.txt"], re.MULTILINE)[1].decode()
+    assert (head["sdk"], head["sdk_version"], head["app_file"]) == ("gradio", wanted, "app.py")
+    assert head["python_version"] == "3.11" and "hf_oauth" not in head
+    assert hub.repositories[f"spaces/{NAME}"].private and NAME not in hub.repositories
+
+    hub.put(
+        f"spaces/{NAME}", {**deployed, "mmgen/old.py": b"", "checkpoints/old/model_index.json": b"", "mine.md": b""}
+    )
+    hub.requests.clear()
+    status, said = deploy("--checkpoint", tiny_checkpoint, "--oauth", "--dry-run")
+    assert status == 0 and not hub.requests and "contribute-repos" in said
+    assert all(f"  {path}\n" in said for path in paths - {".gitattributes"})
+    assert deploy("--checkpoint", tiny_checkpoint, "--no-oauth")[0] == 0
+    assert hub.repositories[f"spaces/{NAME}"].files() == {**deployed, "mine.md": b""}
+
+
+def test_it_starts_by_itself_and_draws(url, place):
+    picture, facts = visit(url, place).predict(prompt="a red apple", api_name="/preview")
+    assert Image.open(picture).size == (32, 32) and facts["device"].startswith("CPU")
+
+
+def test_no_endpoint_reaches_what_is_anothers(ann, url, place):
+    ben = visit(url, place)
+    assert ben.predict(api_name="/list_trainings") == []
+    assert ann.job not in json.dumps(ben.predict(api_name="/models"))
+    theirs = {"draft": ann.draft, "job": ann.job, "base": ann.job, "model": ann.job}
+    endpoints = ben.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    refused = set()
+    for endpoint, described in endpoints.items():
+        names = {one["parameter_name"] for one in described["parameters"]}
+        asked = {name: theirs[name] for name in names & set(theirs)}
+        if not asked:
+            continue
+        rest = {"name": "ben/stolen"} if "publish" in endpoint else {}
+        with pytest.raises(AppError, match="not there any more|no model|no pairs|Choose another|sign|Nobody"):
+            print(endpoint, ben.predict(**asked, **rest, api_name=endpoint))
+        refused.add(endpoint)
+    assert {"/check_pairs", "/start_training", "/delete_training", "/generate", "/publish_dry_run"} <= refused
+    own, _ = ben.predict(files=[handle_file(ann.pictures[0])], api_name="/check_pairs")
+    with pytest.raises(AppError, match="no model|not there any more"):
+        print(ben.predict(draft=own, base=ann.job, steps=1, api_name="/start_training"))
+    assert ann.client.predict(ann.job, api_name="/training_state")["result"]
+    assert ann.client.predict(prompt="one", model=ann.job, api_name="/preview")
+    assert len(ann.client.predict(draft=ann.draft, api_name="/check_pairs")[1]["pairs"]) == 3
+
+
+ACTS = ("export", "delete", "remove", "clear", "stop", "use")
+
+
+def sweep(client: Client, url: str, ids: tuple[str, ...], acts: tuple[str, ...]) -> str:
+    """Send every event of the page, private or not, as a browser would, but with ids in every field; all answers."""
+    headers = {"Content-Type": "application/json", "Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+
+    def ask(path: str, body: dict | None = None) -> str:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(url + path, data, headers), timeout=60) as answer:
+            return answer.read().decode()
+
+    config = json.loads(ask("config"))
+    components = {one["id"]: one for one in config["components"]}
+    said = []
+    for event in config["dependencies"]:
+        acting = any(target[1] in ("act", "save") for target in event["targets"])
+        if not event["backend_fn"] or event["api_name"] in ("generate", "preview") or (acting and not acts):
+            continue
+        for stolen in ids:
+            inputs = [components[one] for one in event["inputs"]]
+            open_fields = ("browserstate", "dropdown", "textbox")
+            data = [stolen if one["type"] in open_fields else one["props"].get("value") for one in inputs]
+            for act in acts if acting else ("",):
+                told = {"act": act, "id": ids[1], "name": "shape 2.png", "text": "stolen", "kind": "caption"}
+                body = {"data": data, "fn_index": event["id"], "session_hash": f"s{len(said)}", "event_data": told}
+                ask("gradio_api/queue/join", body)
+                said.append(ask(f"gradio_api/queue/data?session_hash={body['session_hash']}"))
+    assert len(said) > 40 and all("process_completed" in one for one in said)
+    return "".join(said)
+
+
+def test_no_event_of_the_page_reaches_what_is_anothers(ann, url, place):
+    ids = (ann.draft, ann.job)
+    assert SECRET not in sweep(visit(url, place), url, ids, ACTS)
+    assert SECRET in sweep(ann.client, url, ids, ())
+    assert ann.client.predict(ann.job, api_name="/training_state")["name"] == SECRET
+    pairs = ann.client.predict(draft=ann.draft, api_name="/check_pairs")[1]["pairs"]
+    assert [pair["text"] for pair in pairs] == ["one", "two", SECRET]
+
+
+def test_no_path_reaches_what_is_anothers(ann, url, place):
+    ben, homes = visit(url, place), place / "user/.mmgen"
+    assert (homes / ".key").stat().st_mode & 0o777 == 0o600
+    files = [path for path in homes.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files) and any("drafts" in path.parts for path in files)
+    other = [place / "app/app.py", place / "app/checkpoints/checkpoint/model_index.json", place / "log.txt"]
+    traps = [place / "cache" / ".." / path.relative_to(place) for path in files[:3]]
+    for path in [*files, *other, *traps]:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"{url}gradio_api/file={urllib.request.quote(str(path))}")
+        assert error.value.code in (403, 404), path
+    for path in [next(path for path in files if path.suffix == ".png"), *traps]:
+        # Not as a file of the client's machine, which the client would upload, but as one of the Space's.
+        with pytest.raises(AppError, match="must be an uploaded picture"):
+            print(ben.predict(files=[{"path": str(path)}], api_name="/check_pairs"))
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_kept_in_frames(url):
+    plain = urllib.request.urlopen(url).headers["set-cookie"]
+    assert plain.startswith(f"{COOKIE}=") and "HttpOnly" in plain and "SameSite=Lax" in plain
+    framed = urllib.request.urlopen(urllib.request.Request(url, headers={"X-Forwarded-Proto": "https"}))
+    assert all(word in framed.headers["set-cookie"] for word in ("HttpOnly", "SameSite=None; Secure; Partitioned"))
+    again = urllib.request.Request(url, headers={"Cookie": plain.split(";")[0]})
+    assert urllib.request.urlopen(again).headers["set-cookie"] == plain
+
+
+def test_two_browsers_and_a_reload(browser, url, place):  # noqa: F811
+    pictures = draw_pictures(place, 2)
+
+    def open_train(context):
+        page = context.new_page()
+        page.goto(url)
+        expect(page.locator("#preview img")).to_be_visible(timeout=WAIT * 1000)
+        page.get_by_role("tab", name="Train").click()
+        return page
+
+    first, second = browser.new_context(), browser.new_context()
+    cat, dog = open_train(first), open_train(second)
+    cat.locator("#drop input[type=file]").set_input_files(pictures)
+    expect(cat.locator("#pairs .pair")).to_have_count(2, timeout=WAIT * 1000)
+    cat.reload()
+    cat.get_by_role("tab", name="Train").click()
+    expect(cat.locator("#pairs .pair")).to_have_count(2, timeout=WAIT * 1000)
+    assert COOKIE not in cat.evaluate("document.cookie")
+
+    kept = cat.evaluate("JSON.stringify(localStorage)")  # All that a page of the other could tell, but for the cookie.
+    dog.evaluate("kept => Object.entries(JSON.parse(kept)).forEach(([k, v]) => localStorage.setItem(k, v))", kept)
+    assert "mmgen-draft" in kept
+    dog.reload()
+    expect(dog.locator("#preview img")).to_be_visible(timeout=WAIT * 1000)
+    dog.get_by_role("tab", name="Train").click()
+    dog.locator("#drop input[type=file]").set_input_files(pictures[:1])  # In the other's draft they would be three.
+    expect(dog.locator("#pairs .pair")).to_have_count(1, timeout=WAIT * 1000)
+    cat.reload()
+    cat.get_by_role("tab", name="Train").click()
+    expect(cat.locator("#pairs .pair")).to_have_count(2, timeout=WAIT * 1000)
+    first.close()
+    second.close()
+
+
+@pytest.fixture
+def on_space(monkeypatch, tmp_path) -> Path:
+    monkeypatch.setenv("SPACE_ID", NAME)
+    monkeypatch.setenv("MMGEN_HOME", str(tmp_path / "homes"))
+    return tmp_path / "homes"
+
+
+def request(cookie: str = "", user: str = "", session: str | None = None, expires: float = 1e12):
+    info = {"oauth_info": {"userinfo": {"sub": user}, "expires_at": expires}} if user else {}
+    cookies = {COOKIE: (cookie * 43)[:43]} if cookie else {}
+    return SimpleNamespace(session_hash=session, cookies=cookies, scope={"session": info})
+
+
+def test_an_owner_is_known_by_cookie_by_session_or_by_account(on_space):
+    ann = owner_of(request("a"))
+    assert owner_of(request("a", session="other")) == ann != owner_of(request("b"))
+    assert owner_of(request(session="one")) == owner_of(request(session="one")) != owner_of(request(session="two"))
+    assert owner_of(request()) != owner_of(request())
+    assert "a" * 20 not in ann and ann != owner_of(request("a", user="1"))
+
+    made = home(owner_of(request("c")))
+    assert home(owner_of(request("c", user="7"))) == made  # What was made before signing in stays at hand,
+    assert home(owner_of(request("d", user="7"))) == made == home(owner_of(request(session="x", user="7")))
+    assert home(owner_of(request("c"))) != made  # but not for whoever sits there after signing out,
+    assert home(owner_of(request("c", user="8"))) != made
+    assert home(owner_of(request("c", user="7", expires=1))) != made
+    (on_space / ".key").write_bytes(b"another machine")
+    assert owner_of(request("a")) != ann
+
+
+def test_a_visitors_pairs_are_limited(tmp_path):
+    pictures = draw_pictures(tmp_path, 4)
+    few = Draft(tmp_path / "one/drafts/x", Quota(pairs=2)).add_pictures(pictures)
+    assert len(few.names) == 2 and "room for 2 pairs" in few.refused[0]
+    disk = disk_use(tmp_path / "one")
+    full = Draft(tmp_path / "one/drafts/y", Quota(disk=disk + 500)).add_pictures(pictures)
+    assert len(full.names) < 4 and "are full. Remove pairs, or delete jobs." in full.refused[0]
+    with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as packed:
+        for one in pictures:
+            packed.write(one, one.name)
+    with pytest.raises(UserError, match="pairs.zip has .* MB unpacked, too much here"):
+        Draft(tmp_path / "one/drafts/z", Quota(disk=disk)).add_archive(tmp_path / "pairs.zip")
+    assert quota_of("local") == Quota() and quota_of("visitor-1").disk == quota_of("user-1").disk == 2e9
+
+
+def test_a_visitors_jobs_are_limited(tmp_path, draft, base):  # noqa: F811
+    quota = Quota(busy=1, jobs=2, minutes=15)
+    own = Jobs(tmp_path / "root/visitor-1", quota)
+    with pytest.raises(UserError, match="may take 15 minutes here, not 60. Give less"):
+        own.start(draft, base, "long", Settings(minutes=60))
+    first = own.start(draft, base, "first", Settings())
+    with pytest.raises(UserError, match="“first” trains or waits"):
+        own.start(draft, base, "second", Settings())
+    own.pause(first.id)
+    second = own.start(draft, base, "second", Settings())
+    with pytest.raises(UserError, match="“second” trains or waits"):
+        own.resume(first.id)
+    own.stop(second.id)
+    with pytest.raises(UserError, match="You have 2 jobs, .* Delete one first"):
+        own.start(draft, base, "third", Settings())
+    own.delete(second.id)
+    with pytest.raises(UserError, match="MB here are full"):
+        Jobs(own.home, replace(quota, disk=10)).start(draft, base, "third", Settings())
+    assert own.start(draft, base, "third", Settings()).state == "queued"
+
+
+def test_visitors_are_served_in_turn(tmp_path, draft, base):  # noqa: F811
+    ann, ben = (Jobs(tmp_path / "root" / owner) for owner in ("visitor-1", "visitor-2"))
+    for name in ("a1", "a2", "a3"):
+        ann.start(draft, base, name, Settings())
+    ben.start(draft, base, "b1", Settings())
+    names = [job.name for job in queue(tmp_path / "root")]
+    assert names == ["a1", "b1", "a2", "a3"]
+    ann.serve()
+    ann.pause(ann.list()[-1].id)
+    assert [job.name for job in queue(tmp_path / "root")] == ["b1", "a2", "a3"]
+
+
+def test_what_nobody_comes_back_for_goes_away(tmp_path, draft, base, monkeypatch):  # noqa: F811
+    root = tmp_path / "root"
+    names = ("visitor-old", "user-old", "visitor-new", "visitor-waits", "visitor-trains", "local", ".gone-visitor-x")
+    for name in names:
+        Draft(root / name / "drafts/x")
+    waits, trains = (Jobs(root / name).start(draft, base, "x", Settings()) for name in names[3:5])
+    Jobs(root / names[4]).pause(trains.id)
+    for name in names:
+        if name != "visitor-new":
+            os.utime(root / name, (time.time() - 90_000,) * 2)
+    monkeypatch.setattr(scheduler_module, "queue", lambda root: [])  # Nothing is to be trained.
+    with FileLock(trains.process_lock) as lock:
+        assert lock.acquire()
+        scheduler = Scheduler(root, keep_seconds=86_400)
+        scheduler.start()
+        until(lambda: not (root / "user-old").exists() and not list(root.glob(".gone-*")))
+        scheduler.close()
+        assert {path.name for path in root.iterdir()} == {"visitor-new", "visitor-waits", "visitor-trains", "local"}
+        write_status(trains.run, {"state": "training", "seconds": 800})
+        stop_overtime(root)
+        assert pending_command(trains.run) == "pause"
+        Jobs(root / names[4]).resume(trains.id)
+        stop_overtime(root)
+        assert pending_command(trains.run) is None
+        write_status(trains.run, {"state": "training", "seconds": 1000})
+        stop_overtime(root)
+        assert pending_command(trains.run) == "stop"
+    assert waits.state == "queued"
+    os.utime(root / names[4], (time.time() - 90_000,) * 2)
+    sweep_visitors(root, 86_400)
+    assert not (root / "visitor-trains").exists()
+
+
+def test_a_visit_keeps_a_folder(on_space):
+    folder = home(owner_of(request("a")))
+    os.utime(folder, (1, 1))
+    owner_of(request("a"))
+    sweep_visitors(root(), 60)
+    assert folder.exists()
+
+
+def test_storage_that_lasts_is_used(monkeypatch, tmp_path, on_space):
+    monkeypatch.delenv("MMGEN_HOME")
+    monkeypatch.setattr(space, "STORAGE", tmp_path / "data")
+    assert root() == Path.home() / ".mmgen" and keep_seconds() == 86_400
+    (tmp_path / "data").mkdir()
+    assert root() == tmp_path / "data/mmgen" and keep_seconds() == 7 * 86_400
+    monkeypatch.delenv("SPACE_ID")
+    assert root() == Path.home() / ".mmgen" and keep_seconds() is None
+
+
+def test_a_training_lent_a_gpu_holds_its_locks_and_gives_them_back(monkeypatch, jobs, start, running, base):  # noqa: F811
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    first, second = start("deaf"), start()
+    until(lambda: first.is_alive)
+    assert f"training {first.id}" in {thread.name for thread in threading.enumerate()}
+    assert jobs.get(second.id).state == "queued"
+    (first.run / "let-go").touch()
+    reaches(jobs, second, "done")
+    until(lambda: not first.is_alive and not second.is_alive)
