@@ -103,7 +103,8 @@ def test_the_prior_is_what_the_base_draws(base):
     with torch.inference_mode():
         alone = pipe.generator(words.z[row : row + 1], fused)
     torch.testing.assert_close(words.latents[row], alone[0].float(), atol=0.05, rtol=0.05)
-    given = [(bool(one.condition["text_weight"][0]), bool(one.condition["reference_weights"][0, 0])) for one in recalled]
+    conditions = [one.condition for one in recalled]
+    given = [(bool(one["text_weight"][0]), bool(one["reference_weights"][0, 0])) for one in conditions]
     assert given == [(True, False), (True, True), (False, True), (False, False)]
     assert not torch.equal(recalled[1].latents, recalled[2].latents)
 

@@ -83,7 +83,7 @@ def _some(captions: Sequence[str]) -> list[str]:
 
 
 def read_captions(checkpoint: Path) -> list[list[str]]:
-    """The captions that a checkpoint brings, in groups, that of its last training first; none if it has no such file."""
+    """The captions that a checkpoint brings, in groups, that of the last training first; none without such a file."""
     file = checkpoint / CAPTIONS_FILE
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     return [group.splitlines() for group in text.strip("\n").split("\n\n") if group]

@@ -17,7 +17,7 @@ from mmgen.training.optimizers import step_with_rate
 from mmgen.training.run import Run
 
 VALUES = ("adversarial", "features", "judge", "real", "fake", "mismatched")
-"""What a step logs: the generator's two losses, the discriminator's, and the mean scores of the three kinds of pictures."""
+"""What a step logs: the generator's two losses, the discriminator's, the mean scores of the three kinds of pictures."""
 
 
 class Duel:

@@ -20,6 +20,7 @@ class Controls:
         self._styles = studio.styles
         self.references: list[gr.Image] = []
         self.weights: list[gr.Slider] = []
+        self.describers: list[gr.Button] = []
 
     def add_prompt(self) -> None:
         """The prompt; Enter submits it."""
@@ -52,7 +53,7 @@ class Controls:
             self.model.render()
 
     def add_references(self) -> None:
-        """Four references, each with a weight that the style sheet shows once there is a picture."""
+        """Four references, each with a weight and a button that the style sheet shows once there is a picture."""
         with gr.Accordion("Reference pictures", open=True, elem_id="references"):
             with gr.Row(elem_id="slots"):
                 for number in range(1, MAX_REFERENCES + 1):
@@ -83,6 +84,9 @@ class Controls:
                                 elem_id=f"weight-{number}",
                                 elem_classes="weight",
                             )
+                        )
+                        self.describers.append(
+                            gr.Button("Describe", size="sm", min_width=60, elem_id=f"describe-{number}")
                         )
 
     def add_settings(self) -> None:

@@ -15,6 +15,7 @@ from mmgen.pipeline import MAX_REFERENCES, MAX_SEED
 from mmgen.ui import show
 from mmgen.ui.context import MODEL_QUEUE, Context
 from mmgen.ui.controls import Controls
+from mmgen.ui.describe import Describing
 from mmgen.ui.drawing import ANY_STYLE, Studio, random_seed
 from mmgen.ui.examples import EXAMPLES, Example
 from mmgen.ui.files import save_all
@@ -31,6 +32,7 @@ _INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidde
 def build(context: Context) -> None:
     """Fill the tab."""
     controls, from_hub = Controls(context.model, context.models.default), FromHub(context)
+    describing = Describing(context, controls)
     with gr.Row(elem_id="ask"):
         controls.add_prompt()
         draw_set = gr.Button("Generate", variant="primary", scale=0, min_width=140, elem_id="generate")
@@ -43,7 +45,9 @@ def build(context: Context) -> None:
                 die = gr.Button("New seed", size="sm", min_width=90, elem_id="die")
                 download = gr.Button("Download PNG", size="sm", min_width=90, elem_id="download")
                 reuse = gr.Button("Use as reference", size="sm", min_width=90, elem_id="reuse")
+                describe = gr.Button("Describe", size="sm", min_width=90, elem_id="describe")
                 link = gr.Button("Copy link", size="sm", min_width=90, elem_id="link")
+            describing.add()
         with gr.Column(scale=5, min_width=320, elem_id="panel"):
             with gr.Row(elem_id="examples"):
                 gr.HTML("<p>Try</p>", elem_id="try")
@@ -75,6 +79,7 @@ def build(context: Context) -> None:
     link.click(None, inputs=[controls.prompt, controls.seed, controls.style], js=COPY_LINK_JS, **_PRIVATE)
     _add_download(listeners, controls, download, packet, status)
     _add_reuse(listeners, controls, reuse, status)
+    describing.connect(describe, canvas, status)
     gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
     context.demo.load(
         _opened(context),

@@ -6,6 +6,7 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mmgen.data.draft import Draft, Pair
@@ -13,8 +14,9 @@ from mmgen.errors import UserError
 from mmgen.evaluation.doctor import Embeddings, Examination, Finding, Progress, examine, mend
 from mmgen.home import home
 from mmgen.jobs import Jobs
-from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.pipeline import DESCRIBED_TOGETHER, MultimodalGANPipeline
 from mmgen.quota import quota_of
+from mmgen.ui.drawing import Studio
 
 _DRAFT_ID = re.compile(r"[0-9a-f]{32}")
 _MOST_KEPT = 64  # Drafts in memory; the others are read from the disk again.
@@ -96,6 +98,25 @@ class Desk:
         checkup = Checkup(Examination(found.findings, Embeddings()), seen)  # The embeddings are on the disk.
         self._keep(self._checkups, (owner, draft_id), checkup)
         return checkup
+
+    def caption_rest(self, owner: str, draft_id: str, studio: Studio) -> Iterator[tuple[int, int]]:
+        """Let a model caption the pairs of a draft that have no caption, some at a time.
+
+        Each is kept as it comes, marked as written by a model; what a person has typed meanwhile stays.
+
+        Yields:
+            How many pictures are read, and how many there are to read.
+
+        Raises:
+            UserError: there is no such draft, the model cannot describe, or a picture cannot be read.
+        """
+        draft = self.draft(owner, draft_id)
+        empty = [pair for pair in draft.pairs if not pair.text]
+        for start in range(0, len(empty), DESCRIBED_TOGETHER):
+            yield start, len(empty)
+            some = empty[start : start + DESCRIBED_TOGETHER]
+            found = studio.describe([str(pair.path) for pair in some], num_captions=1)
+            draft.fill_captions({pair.name: said[0].text for pair, said in zip(some, found, strict=True) if said})
 
     def checkup(self, owner: str, draft_id: str) -> Checkup | None:
         """What the doctor said of a draft the last time, if that is still known."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from mmgen.data.draft import Added, Draft
 from mmgen.errors import UserError
+from mmgen.ui import show
 from mmgen.ui.context import PAIRS_QUEUE, Context
 from mmgen.ui.files import new_file, uploaded_path
 from mmgen.ui.owner import on_space, owner_of
@@ -99,6 +101,16 @@ class Pairs:
         self.list.save(self.save, inputs=draft, outputs=self.said, **changing)
         acted = self.list.act(self.act, inputs=[draft, self.view], outputs=[self.packet, self.said, *shown], **changing)
         acted.then(None, inputs=self.packet, js=FETCH_JS, **_PRIVATE)
+        self.list.caption(
+            self.caption,
+            inputs=[draft, self.view],
+            outputs=[self.said, *shown],
+            trigger_mode="once",
+            show_progress="hidden",
+            concurrency_id="caption",
+            concurrency_limit=1,
+            **_PRIVATE,
+        )
         self.button.click(outputs=self.checked, **looking).then(
             self.check,
             inputs=[draft, self.view],
@@ -193,6 +205,20 @@ class Pairs:
             return packet, note(said), *self._shown(owner, draft_id, view)
         except UserError as error:
             return None, problem(error), gr.skip(), gr.skip(), gr.skip()
+
+    def caption(self, request: gr.Request, draft_id: str, view: dict) -> Iterator[tuple[Any, ...]]:
+        """Let the model write the captions that are missing."""
+        owner, skipped = owner_of(request), [gr.skip()] * 3
+        try:
+            for done, count in self.desk.caption_rest(owner, draft_id, self.context.models.default):
+                yield show.progress(done / max(1, count), f"{done:,} of {count:,} pictures read"), *skipped
+            said = note("The captions are written. Read them: the model names everything by what it knows.")
+        except UserError as error:  # What was written before is kept, and shown.
+            said = problem(error)
+        try:
+            yield said, *self._shown(owner, draft_id, view)
+        except UserError as error:
+            yield problem(error), *skipped
 
     def check(self, request: gr.Request, draft_id: str, view: dict, progress=_PROGRESS) -> tuple[Any, ...]:
         """Let the doctor look at all pairs."""

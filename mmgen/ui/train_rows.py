@@ -47,6 +47,7 @@ def pairs_data(draft_id: str, draft: Draft | None, checkup: Checkup | None, view
     return {
         "draft": draft_id,
         "count": len(pairs),
+        "empty": len(found["empty"]),
         "shown": len(shown),
         "view": name,
         "views": [
@@ -116,12 +117,11 @@ def _row(draft: Draft, pair: Pair, checkup: Checkup | None) -> dict[str, Any]:
     remarks = []
     if pair.others:
         remarks.append(f"{len(pair.others)} more {'caption' if len(pair.others) == 1 else 'captions'}")
-    if pair.machine_written:
-        remarks.append("written by a model")
     return {
         "name": pair.name,
         "text": pair.text,
         "remarks": remarks,
+        "machine": pair.machine_written,
         "thumbnail": _thumbnail(draft, pair.name),
         "problems": checkup.problems(pair) if checkup else [],
         "worst": checkup.worst(pair) if checkup else "ok",

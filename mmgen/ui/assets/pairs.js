@@ -12,16 +12,21 @@ const create = ({name}) => {
     );
     const problems = make("ul", {class: "problems"});
     const file = make("p", {class: "file"}, name);
+    const machine = make("span", {class: "machine"}, "Written by the model");
     const remove = button("Remove", () => trigger("act", {act: "remove", name}), {"aria-label": `Remove ${name}`});
-    const foot = make("div", {class: "foot"}, file, remove);
+    const foot = make("div", {class: "foot"}, file, machine, remove);
     const row = make("div", {class: "pair"}, picture, make("div", {}, caption, problems, foot));
-    caption.addEventListener("input", () => problems.replaceChildren());
+    caption.addEventListener("input", () => {
+        problems.replaceChildren();
+        machine.hidden = true;
+    });
     row.fill = (item) => {
         if (picture.getAttribute("src") !== item.thumbnail) {
             if (item.thumbnail) picture.setAttribute("src", item.thumbnail);
             else picture.removeAttribute("src");
         }
         caption.show(item.text);
+        machine.hidden = !item.machine;
         file.textContent = [name, ...item.remarks].join(" · ");
         problems.replaceChildren(...item.problems.map((words) => make("li", {}, words)));
         row.dataset.worst = item.worst;
@@ -38,6 +43,7 @@ start((value) => {
         }),
     );
     const whole = [
+        ...(value.empty ? [button("Caption the rest for me", () => trigger("caption", {}))] : []),
         button("Export zip", act({act: "export"})),
         sure("Clear", "Remove all pairs?", act({act: "clear"})),
     ];

@@ -81,8 +81,8 @@ const keyed = (items, key, create) => {
 };
 
 const list = element.querySelector(".list");
-const start = (draw) => {
-    const redraw = () => props.value && draw(props.value);
+const start = (draw, clear = () => {}) => {
+    const redraw = () => (props.value ? draw(props.value) : clear());
     watch("value", redraw);
     redraw();
 };

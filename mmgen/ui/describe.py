@@ -1,0 +1,87 @@
+"""The Generate tab's way back: what a picture shows in words, each with its probability; a press draws from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from mmgen.errors import UserError
+from mmgen.models.decoder import Caption
+from mmgen.ui.context import MODEL_QUEUE, Context
+from mmgen.ui.controls import Controls
+from mmgen.ui.drawing import Studio
+from mmgen.ui.files import uploaded_path
+from mmgen.ui.owner import owner_of
+from mmgen.ui.show import problem
+from mmgen.ui.train_rows import build_list
+
+_PRIVATE = {"api_visibility": "private"}
+_TRANSPARENT = "The picture is transparent all over: there is nothing to describe."
+
+
+class Describing:
+    """The captions below the picture; `add` places them.
+
+    Args:
+        controls: what the shown picture is drawn from; each of its references has a button to be described, too.
+    """
+
+    def __init__(self, context: Context, controls: Controls):
+        self.context, self.controls = context, controls
+
+    def add(self) -> None:
+        """Place the list, which shows once there is something in it."""
+        self.list = build_list("captions.js", "captions")
+
+    def connect(self, button: gr.Button, canvas: gr.HTML, status: gr.HTML) -> None:
+        """Connect the buttons; another picture takes the captions of the last one away."""
+        asking = {"outputs": [self.list, status], "show_progress": "hidden", "preprocess": False}
+        asking |= {**MODEL_QUEUE, **_PRIVATE}
+        button.click(self.of_shown, inputs=self.controls.all, **asking)
+        pairs = zip(self.controls.describers, self.controls.references, strict=True)
+        for number, (describer, reference) in enumerate(pairs, start=1):
+            describer.click(self.of_reference(number), inputs=[self.controls.model, reference], **asking)
+        canvas.change(None, outputs=self.list, js="() => null", **_PRIVATE)
+        self.list.draw(self.chosen, outputs=self.controls.prompt, queue=False, show_progress="hidden", **_PRIVATE)
+
+    def of_shown(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, Any]:
+        """Describe the picture that is shown, which is drawn again."""
+        try:
+            studio = self.studio(request, model)
+            drawing = studio.draw(self.controls.order(studio, *values, count=1))
+            return _told("The picture reads as", studio, drawing.images[0])
+        except UserError as error:
+            return None, problem(error)
+
+    def of_reference(self, number: int):
+        """What describes the reference of a number, from 1."""
+
+        def describe(request: gr.Request, model: object, picture: object) -> tuple[Any, Any]:
+            try:
+                path = uploaded_path(picture)
+                return _told(f"Reference {number} reads as", self.studio(request, model), path)
+            except UserError as error:
+                return None, problem(error)
+
+        return describe
+
+    def studio(self, request: gr.Request, model: object) -> Studio:
+        """What reads for a visitor who has picked a model."""
+        return self.context.models.studio(owner_of(request), model)
+
+    @staticmethod
+    def chosen(event: gr.EventData) -> Any:
+        """The caption that was pressed, as the prompt."""
+        text = (event._data or {}).get("text")
+        return text if isinstance(text, str) else gr.skip()
+
+
+def _told(title: str, studio: Studio, image: str | Image.Image) -> tuple[Any, Any]:
+    (captions,) = studio.describe([image])
+    return (_data(title, captions), gr.skip()) if captions else (None, problem(_TRANSPARENT))
+
+
+def _data(title: str, captions: list[Caption]) -> dict[str, Any]:
+    return {"title": title, "captions": [{"text": one.text, "probability": one.probability} for one in captions]}
