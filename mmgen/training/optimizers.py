@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from mmgen.training.muon import Muon
+
 
 def regression_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the transformer blocks, AdamW for all else; both take an Adam-like learning rate."""
@@ -18,8 +20,7 @@ def regression_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and ".blocks." in name and ".modulation." not in name
         (hidden if is_matrix else other).append(parameter)
-    muon = torch.optim.Muon(hidden, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(other, betas=(0.9, 0.99), weight_decay=0.01)]
+    return [Muon(hidden), torch.optim.AdamW(other, betas=(0.9, 0.99), weight_decay=0.01)]
 
 
 def adversarial_optimizer(model: nn.Module) -> torch.optim.Optimizer:
