@@ -49,9 +49,13 @@ def serve(arguments: argparse.Namespace) -> None:
     from mmgen.jobs import Scheduler
     from mmgen.quota import keep_seconds
     from mmgen.ui.page import build_page, launch_options
+    from mmgen.ui.tidy import clear_away
 
     host = arguments.host or ("0.0.0.0" if on_space() else "127.0.0.1")
-    scheduler = Scheduler(root(), keep_seconds())  # Starts the jobs that wait; they run on when the studio is closed.
+    if host not in ("127.0.0.1", "localhost", "::1") and not on_space():
+        print(f"mmgen: whoever reaches {host} uses your pairs, models, folders and login as you do.", file=sys.stderr)
+    # Starts the jobs that wait; they run on when the studio is closed.
+    scheduler = Scheduler(root(), keep_seconds(), clear_away if on_space() else None)
     scheduler.start()
     try:
         build_page(pipe).launch(

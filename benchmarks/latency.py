@@ -1,4 +1,4 @@
-"""Where the time of one picture goes: each part's share, and what a reference and more pictures cost beside it.
+"""Where the time of one picture goes: each part's share, and what a reference, more pictures and words cost.
 
     python benchmarks/latency.py [--checkpoint DIR] [--repeats 20]
 
@@ -68,10 +68,14 @@ def main() -> None:
         "one picture from words and a reference": lambda: pipe(prompt, references=[picture], seed=1),
         "four pictures from words": lambda: pipe(prompt, seed=1, num_images=4),
     }
+    if pipe.decoder:
+        twenty = [picture] * 20
+        rows["twenty pictures described"] = lambda: pipe.describe(twenty, num_captions=1)
     print(f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.image_size} px")
     whole = None
     for name, function in rows.items():
-        spent = median_ms(function, arguments.repeats, pipe.device)
+        repeats = arguments.repeats if "twenty" not in name else max(1, arguments.repeats // 10)
+        spent = median_ms(function, repeats, pipe.device)
         whole = whole or spent
         print(f"{name:42s} {spent:8.1f} ms   {spent / whole:5.2f} of one picture")
 

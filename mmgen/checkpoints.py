@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -50,6 +52,23 @@ def find_checkpoint(name: str | Path) -> Path:
         return fetch(*on_the_hub)
     except UserError as error:
         raise UserError(f"There is no folder {folder} here. {error}") from error
+
+
+def name_of(folder: Path) -> str:
+    """What a checkpoint in a folder is called: `user/name` if it was fetched; of a training's result, what its own base
+    was called, or the training's folder; else the folder's name.
+    """
+    folder = folder.absolute()
+    fetched = re.search(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]", str(folder))
+    if fetched:
+        return f"{fetched[1]}/{fetched[2]}"
+    if folder.name != "pipeline":
+        return folder.name
+    try:
+        base = json.loads((folder / "training.json").read_text(encoding="utf-8")).get("base")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    return base if isinstance(base, str) and base else folder.parent.name
 
 
 def load_pipeline(name: str | Path, device: str | None = None) -> MultimodalGANPipeline:

@@ -40,7 +40,10 @@ def open_image(source: str | Path | bytes | Image.Image, name: str | None = None
     if isinstance(source, Image.Image):
         name = name or "The picture"
         _check_pixels(source, name)
-        return ImageOps.exif_transpose(source).convert("RGBA")
+        try:
+            return ImageOps.exif_transpose(source).convert("RGBA")
+        except Exception as error:  # Its file is read only now.
+            raise UserError(_unreadable(name)) from error
     if isinstance(source, (str, Path)):
         path = Path(source)
         name = name or path.name
@@ -63,10 +66,14 @@ def open_image(source: str | Path | bytes | Image.Image, name: str | None = None
     except Image.DecompressionBombError as error:
         raise UserError(_too_large(name)) from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file provokes.
-        raise UserError(
-            f"{name} could not be read as a picture; it may be damaged or of another kind. Save it as PNG, JPEG or "
-            "WebP and try again."
-        ) from error
+        raise UserError(_unreadable(name)) from error
+
+
+def _unreadable(name: str) -> str:
+    return (
+        f"{name} could not be read as a picture; it may be damaged or of another kind. Save it as PNG, JPEG or WebP "
+        "and try again."
+    )
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:

@@ -54,11 +54,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
 
     Args:
         decoder: what says in words what a picture shows; None in a model that was not taught to.
+        decoder_fusion: the fusion that the decoder has learned to read, where `fusion` has learned more since.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
     """
 
-    _optional_components = ["decoder"]
+    _optional_components = ["decoder", "decoder_fusion"]
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         generator: Generator,
         autoencoder: ImageAutoencoder,
         decoder: CaptionDecoder | None = None,
+        decoder_fusion: Fusion | None = None,
         styles: list | dict = (),
     ):
         super().__init__()
@@ -82,9 +84,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
             generator=generator,
             autoencoder=autoencoder,
             decoder=decoder,
+            decoder_fusion=decoder_fusion,
         )
         self.register_to_config(styles=list(styles))
-        for part in filter(None, (text_encoder, image_encoder, fusion, generator, autoencoder, decoder)):
+        ours = (fusion, generator, autoencoder, decoder, decoder_fusion)
+        for part in filter(None, (text_encoder, image_encoder, *ours)):
             part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
 
     @classmethod
@@ -157,7 +161,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             reference_weights = [reference_weights]
         self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
         if describe:
-            self._check_decoder()
+            self.check_decoder()
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
         pictures = self.encode_references(references)
@@ -188,7 +192,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Raises:
             UserError: there is no picture, one cannot be read, or the model cannot describe.
         """
-        self._check_decoder()
+        self.check_decoder()
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if not images:
             raise UserError("There is no picture to describe. Give at least one.")
@@ -210,7 +214,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         n, references = len(pictures), pictures[:, None]
         ones = torch.ones(n, 1, device=self.device)
         with autocast(self.device):
-            fused = self.fusion(
+            fused = (self.decoder_fusion or self.fusion)(
                 text=torch.zeros(n, 1, self.fusion.config.text_channels, device=self.device),
                 text_mask=torch.zeros(n, 1, device=self.device),
                 text_weight=torch.zeros(n, device=self.device),
@@ -219,7 +223,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
             )
             return self.decoder.describe(fused, references, ones, num_captions)
 
-    def _check_decoder(self) -> None:
+    def check_decoder(self) -> None:
+        """Raise a `UserError` if this model cannot describe pictures."""
         if self.decoder is None:
             raise UserError(
                 "This model cannot describe pictures: it has no decoder. Use one that has, or train one with "

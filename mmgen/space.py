@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 STORAGE = Path("/data")
+
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OAUTH_")
 
 
 def on_space() -> bool:
@@ -16,6 +19,11 @@ def on_space() -> bool:
 def on_zero_gpu() -> bool:
     """Whether it is a Space that is lent a GPU for single calls; see `mmgen.jobs.zero_gpu`."""
     return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for processes that need no login: those that work on what strangers sent."""
+    return {name: value for name, value in environment.items() if not name.startswith(_SECRETS)}
 
 
 def storage() -> Path | None:

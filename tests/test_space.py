@@ -137,7 +137,7 @@ def test_only_what_the_page_needs_is_sent(deployed, hub, deploy, tiny_checkpoint
     assert "checkpoints/checkpoint/generator/diffusion_pytorch_model.safetensors" in paths
     assert not any("diary" in path or "__pycache__" in path or path.endswith((".pt", ".pyc")) for path in paths)
     head = yaml.safe_load(deployed["README.md"].decode().split("---\n")[1])
-    wanted = re.search(rb"^gradio==(.*)$", deployed["requirements.txt"], re.MULTILINE)[1].decode()
+    wanted = re.search(rb"^gradio\[oauth\]==(.*)$", deployed["requirements.txt"], re.MULTILINE)[1].decode()
     assert (head["sdk"], head["sdk_version"], head["app_file"]) == ("gradio", wanted, "app.py")
     assert head["python_version"] == "3.11" and "hf_oauth" not in head
     assert hub.repositories[f"spaces/{NAME}"].private and NAME not in hub.repositories

@@ -21,6 +21,7 @@ from mmgen.errors import UserError
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
+from mmgen.training.muon import Muon
 from mmgen.training.run import Run
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
@@ -211,6 +212,26 @@ def test_ema_follows_with_its_half_life():
     for _ in range(10):
         ema.update(model, 10)
     assert ema.model.weight.item() - start == pytest.approx(0.5, abs=1e-4)
+
+
+def test_muon_takes_the_steps_of_torchs():
+    torch.manual_seed(0)
+    shapes = ((32, 32), (96, 32), (32, 96), (32, 32))
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    before = [parameter.detach().clone() for parameter in ours]
+    muon = Muon(ours, lr=0.01)
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        muon.step()
+        reference.step()
+    for one, other, start in zip(ours, theirs, before, strict=True):
+        assert (one - other).norm() < 0.05 * (other - start).norm()  # Theirs rounds to bfloat16.
+    with pytest.raises(ValueError, match="matrices alone"):
+        Muon([torch.nn.Parameter(torch.randn(3))])
 
 
 def test_what_differs_on_resume_is_said_and_kept(train, autoencoder, tmp_path, capsys):

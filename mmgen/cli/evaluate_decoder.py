@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.pictures < 1:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
+    pipe.check_decoder()
     splits = load_pairs(arguments.data)
     for split in ("train", arguments.split):
         if split not in splits:

@@ -22,6 +22,8 @@ from mmgen.quota import UNLIMITED, Quota, disk_use
 __all__ = ["MAX_PAIRS", "Added", "Draft", "Pair"]
 
 MAX_PAIRS = 50_000
+SPARE = 2e9
+"""Bytes of the disk that pairs of people with a quota leave free."""
 
 Progress = Callable[[float, str], None]
 """Takes how much is done, 0 to 1, and what is being done, in words."""
@@ -216,10 +218,13 @@ class Draft(PairFolder):
 
     def _bytes_left(self) -> float:
         """Of what the person may keep on the disk."""
-        return self._disk if math.isinf(self._disk) else self._disk - disk_use(self.folder.parent.parent)
+        if math.isinf(self._disk):
+            return self._disk
+        free = shutil.disk_usage(self.folder).free - SPARE  # What one visitor may have must be there, too.
+        return min(self._disk - disk_use(self.folder.parent.parent), free)
 
     def _full(self) -> str:
-        return f"Your {self._disk / 1e6:,.0f} MB here are full. Remove pairs, or delete jobs."
+        return f"Your {self._disk / 1e6:,.0f} MB here, or the disk, are full. Remove pairs, or delete jobs."
 
     def _refuse_large(self, path: Path) -> None:
         """Refuse a zip file that would not fit, before it is unpacked."""

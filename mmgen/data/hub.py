@@ -16,6 +16,7 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, Reposit
 from mmgen.data.intake import Arrival
 from mmgen.errors import UserError
 from mmgen.images import MAX_BYTES
+from mmgen.space import on_space
 
 CAPTION_COLUMNS = ("text", "caption", "captions", "prompt", "description", "sentence", "title", "label", "name")
 PICTURE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp")
@@ -76,8 +77,9 @@ def _open(
         address = f"hf://datasets/{name}"  # which, unlike the name alone, never means a folder here
     try:
         if not isinstance(name, Path):  # Asked first, as it tells at once what is wrong; the rest tries for long.
-            HfApi().dataset_info(name, revision=revision or None, timeout=10)
-        rows = datasets.load_dataset(address, split=split or "train", revision=revision or None, streaming=True)
+            HfApi(token=_token()).dataset_info(name, revision=revision or None, timeout=10)
+        part = {"split": split or "train", "revision": revision or None}
+        rows = datasets.load_dataset(address, **part, streaming=True, token=_token())
         if rows.features is None:
             first = next(iter(rows), None)
             if first is None:
@@ -90,6 +92,11 @@ def _open(
     picture = _column(rows.features, image_column, PICTURE_COLUMNS, _holds_pictures, "pictures", name)
     caption = _column(rows.features, text_column, CAPTION_COLUMNS, _holds_text, "captions", name)
     return rows.cast_column(picture, datasets.Image(decode=False)), picture, caption
+
+
+def _token() -> bool | None:
+    """Nobody's on a Space, where that of the machine would read its owner's own data for strangers."""
+    return False if on_space() else None
 
 
 def _column(features, wanted: str | None, usual: tuple[str, ...], fits, what: str, name: str | Path) -> str | None:
@@ -139,7 +146,7 @@ def _picture(value: dict | None, local: bool) -> tuple[bytes, str]:
         if not (local or _ON_THE_HUB.match(path)):
             raise UserError("names its picture by an address outside the data set, which is not followed.")
         try:
-            with xopen(path, "rb") as file:
+            with xopen(path, "rb", download_config=datasets.DownloadConfig(token=_token())) as file:
                 data = file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             raise UserError("names a picture that is not there.") from None

@@ -104,12 +104,17 @@ class PairFolder:
                 written = pairs[name].machine_written if machine_written is None else machine_written
                 pairs[name] = replace(pairs[name], text=clean(texts[name]), machine_written=written)
 
-    def fill_captions(self, texts: Mapping[str, str]) -> None:
-        """Give captions that a model wrote to those pairs that have none by now; other names are passed over."""
+    def fill_captions(self, texts: Mapping[str, str]) -> int:
+        """Give captions that a model wrote to those pairs that have none by now; other names are passed over.
+
+        Returns:
+            How many were given.
+        """
         with self._change() as pairs:
-            for name in texts.keys() & pairs.keys():
-                if not pairs[name].text:
-                    pairs[name] = replace(pairs[name], text=clean(texts[name]), machine_written=True)
+            empty = [name for name in texts.keys() & pairs.keys() if not pairs[name].text]
+            for name in empty:
+                pairs[name] = replace(pairs[name], text=clean(texts[name]), machine_written=True)
+        return len(empty)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove pairs; names that are not there any more are passed over."""

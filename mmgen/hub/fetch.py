@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import HfApi, RepoFile, hf_hub_download, scan_cache_dir, snapshot_download
+from huggingface_hub.errors import CacheNotFound, HFValidationError
 from tqdm import tqdm
 
 from mmgen.errors import UserError
@@ -76,10 +78,11 @@ def _fetch(
     on_progress: Callable[[int, int], None] | None,
     **place,
 ) -> Path:
-    read_index(Path(hf_hub_download(name, INDEX, revision=revision, token=token, **place)), name)
     wanted = [INDEX, *DESCRIPTIONS, *(f"{part}/{file}" for part, files in PART_FILES.items() for file in files)]
     if most_bytes is not None and not place["local_files_only"]:
+        revision = HfApi(token=token).model_info(name, revision=revision).sha  # What is measured is what is fetched.
         _refuse_large(name, revision, token, wanted, most_bytes)
+    read_index(Path(hf_hub_download(name, INDEX, revision=revision, token=token, **place)), name)
     place |= {"revision": revision, "token": token}
     if on_progress:
         place["tqdm_class"] = _told_to(on_progress)
@@ -91,9 +94,22 @@ def _fetch(
 
 def _refuse_large(name: str, revision: str | None, token: str | bool | None, wanted: list[str], most: int) -> None:
     entries = HfApi(token=token).list_repo_tree(name, recursive=True, revision=revision)
-    size = sum(entry.size for entry in entries if entry.path in wanted)
+    size = sum(entry.size for entry in entries if entry.path in wanted and isinstance(entry, RepoFile))
     if size > most:
         raise UserError(f"{name} has {size / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB are allowed here. Choose another.")
+
+
+def forget_fetched(seconds: float, most_bytes: float) -> None:
+    """Remove models from the Hub's cache that were not opened for so long, and the oldest while they are too much."""
+    try:
+        kept = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        return
+    total = sum(repo.size_on_disk for repo in kept)
+    for repo in sorted(kept, key=lambda one: one.last_accessed):
+        if time.time() - repo.last_accessed > seconds or total > most_bytes:
+            total -= repo.size_on_disk
+            shutil.rmtree(repo.repo_path, ignore_errors=True)
 
 
 def _told_to(on_progress: Callable[[int, int], None]) -> type[tqdm]:

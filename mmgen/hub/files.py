@@ -10,6 +10,7 @@ PART_FILES = {
     "generator": ("config.json", _DIFFUSERS),
     "autoencoder": ("config.json", _DIFFUSERS),
     "decoder": ("config.json", _DIFFUSERS),
+    "decoder_fusion": ("config.json", _DIFFUSERS),
     "text_encoder": ("config.json", _TRANSFORMERS),
     "image_encoder": ("config.json", _TRANSFORMERS),
     "tokenizer": (
@@ -26,7 +27,7 @@ PART_FILES = {
 WEIGHTS = {part: files[-1] for part, files in PART_FILES.items() if files[-1].endswith(".safetensors")}
 """Part -> its weights."""
 
-OPTIONAL = ("decoder",)
+OPTIONAL = ("decoder", "decoder_fusion")
 """Parts that a checkpoint may lack."""
 
 EVALUATION = "evaluation.json"

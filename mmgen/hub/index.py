@@ -18,6 +18,7 @@ OURS = {
     "generator": ("mmgen.models.generator", "Generator"),
     "autoencoder": ("mmgen.models.autoencoder", "ImageAutoencoder"),
     "decoder": ("mmgen.models.decoder", "CaptionDecoder"),
+    "decoder_fusion": ("mmgen.models.fusion", "Fusion"),
 }
 """Part -> module and class of the trained parts."""
 

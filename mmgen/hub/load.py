@@ -29,7 +29,13 @@ from mmgen.models.generator import Generator
 
 Pipeline = TypeVar("Pipeline")
 
-_OURS = {"fusion": Fusion, "generator": Generator, "autoencoder": ImageAutoencoder, "decoder": CaptionDecoder}
+_OURS = {
+    "fusion": Fusion,
+    "generator": Generator,
+    "autoencoder": ImageAutoencoder,
+    "decoder": CaptionDecoder,
+    "decoder_fusion": Fusion,
+}
 _BASES = {
     "text_encoder": BertModel,
     "tokenizer": PreTrainedTokenizerBase,
@@ -39,7 +45,8 @@ _BASES = {
 _ASKS_ELSEWHERE = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
 """Keys of a description by which transformers would look for code or kernels elsewhere."""
 
-_BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError, SafetensorError)
+_LAYERS = ("depth", "readers", "num_hidden_layers", "n_layer")
+"""Keys of a description that say how many layers there are."""
 
 
 def load(
@@ -76,7 +83,9 @@ def load(
         parts |= given
         _check_fit(parts)
         pipe = kind(**parts, styles=index.styles)
-    except _BROKEN as error:
+    except UserError:
+        raise
+    except Exception as error:  # Whatever the libraries raise at a damaged part.
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{name} is not whole ({first}). Fetch or train the checkpoint again.") from error
     pipe.register_to_config(_name_or_path=str(name))
@@ -117,18 +126,26 @@ def _check_weights(part: str, home: Path, kind: type) -> None:
         if any(path.name.endswith(PICKLES) for path in home.glob("*")):
             raise ValueError(f"the weights of {part} are pickles, which may run any code and are never opened")
         raise FileNotFoundError(f"{part} has no {file.name}")
+    weights = _shapes(part, file)
+    content = json.loads((home / "config.json").read_text(encoding="utf-8"))
+    if any(isinstance(content.get(key), int) and content[key] > len(weights) for key in _LAYERS):
+        raise ValueError(f"{part} has more layers than weights")  # To build them all might never end.
     config = kind.load_config(home) if part in _OURS else kind.config_class.from_pretrained(home, local_files_only=True)
     with torch.device("meta"):
         model = kind.from_config(config) if part in _OURS else kind(config)
     wanted = {key: list(value.shape) for key, value in model.state_dict().items()}
+    if wanted != weights:
+        odd = sorted(key for key in wanted.keys() | weights.keys() if wanted.get(key) != weights.get(key))
+        raise ValueError(f"{part}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
+
+
+def _shapes(part: str, file: Path) -> dict[str, list[int]]:
+    """Name -> shape of the weights in a file."""
     try:
         with safe_open(file, "pt") as weights:
-            found = {key: weights.get_slice(key).get_shape() for key in weights.keys()}
+            return {key: weights.get_slice(key).get_shape() for key in weights.keys()}
     except SafetensorError as error:
         raise ValueError(f"{part}/{file.name} is damaged, or no safetensors in spite of its name") from error
-    if wanted != found:
-        odd = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        raise ValueError(f"{part}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
 
 
 def _check_fit(parts: dict) -> None:
@@ -141,10 +158,12 @@ def _check_fit(parts: dict) -> None:
     decoder = parts["decoder"].config if parts.get("decoder") else None
     processor = parts["image_processor"]
     channels = PyramidCNN(parts["image_encoder"], processor.image_mean, processor.image_std).channels()
+    reader = parts["decoder_fusion"].config if parts.get("decoder_fusion") else fusion
     taken_by_decoder = (
         (
-            ("fusion", fusion.width, "decoder", decoder.fused_channels),
-            ("image_encoder", fusion.reference_channels, "decoder", decoder.reference_channels),
+            ("fusion", reader.width, "decoder", decoder.fused_channels),
+            ("image_encoder", reader.reference_channels, "decoder", decoder.reference_channels),
+            ("image_encoder", channels[3] + 4 * channels[2], "decoder_fusion", reader.reference_channels),
         )
         if decoder
         else ()

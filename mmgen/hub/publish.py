@@ -54,7 +54,7 @@ def publish(
     Args:
         checkpoint: a folder, or the name of a model on the Hub.
         repo_id: `user/name`; made if it is not there.
-        private: whether it is made for its owner alone. A public one is never written to as a private one.
+        private: whether it is made for its owner alone. One that is there must be so already.
         dry_run: prepare everything and send nothing; needs neither a network nor a token.
         on_progress: takes 0 to 1 and what is being done.
         token: by default that of who is signed in. It is sent to the Hub and goes nowhere else.

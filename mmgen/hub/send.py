@@ -44,7 +44,7 @@ class Parcel:
         name: `user/name`; made if it is not there.
         folder: holds the files, and nothing else.
         message: of the commit.
-        private: whether it is made for its owner alone. A public one is never written to as a private one.
+        private: whether it is made for its owner alone. One that is there must be so already.
         revision: branch to write to, made if it is not there; `main` by default.
         kind: "model" or "space".
         options: further ones of `HfApi.create_repo`.
@@ -94,8 +94,9 @@ def _send(api: HfApi, parcel: Parcel, tell: Tell) -> str:
     name, files, kind = parcel.name, parcel.files, {"repo_type": parcel.kind}
     tell(0.3, f"Asking for {name}")
     api.create_repo(name, private=parcel.private, exist_ok=True, **kind, **parcel.options)
-    if parcel.private and not api.repo_info(name, **kind).private:
-        raise UserError(f"{name} is there already, for everybody to see. Choose another name, or publish publicly.")
+    if (private := bool(api.repo_info(name, **kind).private)) != parcel.private:
+        seen, way = ("private", "privately") if private else ("for everybody to see", "publicly")
+        raise UserError(f"{name} is there already, {seen}. Choose another name, or publish {way}.")
     if parcel.revision and parcel.revision != constants.DEFAULT_REVISION:
         api.create_branch(name, branch=parcel.revision, exist_ok=True, **kind)
     tell(0.4, f"Sending {sum(file.size for file in files) / 1e6:,.1f} MB in {len(files)} files")

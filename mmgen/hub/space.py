@@ -28,7 +28,7 @@ SCOPE = "contribute-repos"
 """What visitors who sign in are asked for: to make repositories, and to write to those made so. No other is reached."""
 
 _REPLACED = ["mmgen/**", "checkpoints/**"]
-_GRADIO = re.compile(r"^gradio==(\S+)$", re.MULTILINE)
+_GRADIO = re.compile(r"^gradio(?:\[[^]]*\])?==(\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def deploy(
     Args:
         repo_id: `user/name`; made if it is not there.
         checkpoint: a folder, or the name of a model on the Hub; by default that of the page.
-        private: whether it is made for its owner alone. A public one is never written to as a private one.
+        private: whether it is made for its owner alone. One that is there must be so already.
         oauth: whether visitors may sign in with Hugging Face, to publish, and to find their things on every device.
         hardware: what is suggested to who copies the Space; one's own is chosen in its settings.
         dry_run: prepare everything and send nothing; needs neither a network nor a token.

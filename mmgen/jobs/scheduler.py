@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +27,7 @@ from mmgen.jobs.settings import finetune_command
 from mmgen.jobs.store import Jobs, homes, queue, write_job
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.jobs.zero_gpu import GpuTraining
-from mmgen.space import on_zero_gpu
+from mmgen.space import on_zero_gpu, without_secrets
 from mmgen.training.control import FileLock, is_alive, status, take_command, write_status
 
 _POLL_SECONDS = 1.0
@@ -40,10 +41,12 @@ class Scheduler:
         root: the folder of everybody's folders; it need not exist yet.
         keep_seconds: for how long a visitor's things are kept after the last visit; by default for ever. If given, no
             visitor trains for longer than `mmgen.quota` allows, either.
+        chore: what else is to be cleared away then, every now and again.
     """
 
-    def __init__(self, root: Path, keep_seconds: float | None = None):
+    def __init__(self, root: Path, keep_seconds: float | None = None, chore: Callable[[], None] | None = None):
         self.root = Path(root)
+        self.chore = chore
         self.keep_seconds = keep_seconds
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="jobs", daemon=True)
@@ -72,6 +75,8 @@ class Scheduler:
                     next_visitors = time.monotonic() + _VISITORS_SECONDS
                     sweep_visitors(self.root, self.keep_seconds)
                     stop_overtime(self.root)
+                    if self.chore:
+                        self.chore()
                 self._poll()
             except Exception as error:  # What is wrong now may be well again in a second; it is said once.
                 if str(error) not in told:
@@ -135,7 +140,7 @@ def _spawn(job: Job, output: BinaryIO, locks: tuple[int, ...]) -> subprocess.Pop
     return subprocess.Popen(
         [*([nice, "-n", "5"] if nice else []), *command],
         cwd=Path(mmgen.__file__).resolve().parent.parent,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**without_secrets(os.environ), "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

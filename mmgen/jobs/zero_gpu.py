@@ -16,7 +16,7 @@ from pathlib import Path
 
 import mmgen
 from mmgen.jobs.job import Job
-from mmgen.space import on_zero_gpu
+from mmgen.space import on_zero_gpu, without_secrets
 from mmgen.training.control import status
 
 _LOADING = 60  # Seconds around the training itself.
@@ -30,7 +30,7 @@ def _seconds(command: list[str], output: str, seconds: int) -> int:
 def _train(command: list[str], output: str, seconds: int) -> None:
     """Run a job's process to its end, with what it says going to a file."""
     # To the process the GPU is like any other, and what stands in for torch in the studio is not there.
-    environment = {name: value for name, value in os.environ.items() if name != "SPACES_ZERO_GPU"}
+    environment = {name: value for name, value in without_secrets(os.environ).items() if name != "SPACES_ZERO_GPU"}
     with open(output, "ab") as told:
         subprocess.run(
             command,

@@ -56,7 +56,8 @@ def save_checkpoint(
         facts: about its training, written as training.json.
     """
     parts = dict(pipe.components)
-    halved = [name for name in ("text_encoder", "fusion", "generator", "autoencoder", "decoder") if parts[name]]
+    names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion")
+    halved = [name for name in names if parts[name]]
     for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()
     stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))

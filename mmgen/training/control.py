@@ -90,7 +90,7 @@ class Control:
             self.report(state="paused" if command == "pause" else "stopped", message="", eta_seconds=None)
             raise Halted(command)
 
-    def failed(self, error: OSError) -> UserError:
+    def failed(self, error: Exception) -> UserError:
         """Report a failure of the disk, and give the sentence to raise."""
         text = explain(error, self.folder)
         self.report(state="failed", error=text)

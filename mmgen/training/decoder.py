@@ -45,10 +45,12 @@ def prepare_decoder(
     Raises:
         UserError: no picture has a caption, or there is no such GPT-2.
     """
-    kept = [row for row, captions in enumerate(data["captions"]) if naming(captions).strip()]
+    answers = [naming(captions, style) for captions, style in zip(data["captions"], data["style"], strict=True)]
+    kept = [row for row, text in enumerate(answers) if text.strip()]
     if not kept:
         raise UserError("None of these pictures has a caption, so there is nothing to learn. Give pairs with words.")
-    data = data if len(kept) == len(data) else data.select(kept)
+    if len(kept) < len(data):
+        data, answers = data.select(kept), [answers[row] for row in kept]
     pictures = pack_pictures(data, pipe.image_size, folder)
     cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
     skip_neutral_squeeze(cnn)  # Before its digest, as for the other trainings, which so share what they keep.
@@ -61,12 +63,11 @@ def prepare_decoder(
     if config.drawings and config.drawn_share > 0:
         rng = np.random.default_rng((seed, 5))
         drawn = rng.permutation(np.resize(rng.permutation(len(data)), config.drawings))
-        drawable = [naming(captions) for captions in data.select(drawn)["captions"]]
+        drawable = [answers[row] for row in drawn]
         base = digest(*(weights_digest(part).encode() for part in (pipe.fusion, pipe.generator, pipe.autoencoder)))
         own = draw_own(pipe.to(device), cnn, drawable, folder, base, seed)
     tokenizer, teacher = (pipe.tokenizer, None) if gpt2 is None else _load_gpt2(gpt2)
-    answers = [text for captions in data["captions"] for text in (naming(captions), captions[0]) if text.strip()]
-    pieces = Pieces(tokenizer, answers)
+    pieces = Pieces(tokenizer, [*answers, *(captions[0] for captions in data["captions"])])
     torch.manual_seed(seed)
     sizes = {"fused_channels": pipe.fusion.config.width, "reference_channels": pipe.fusion.config.reference_channels}
     sizes["reference_grid"] = pipe.fusion.config.reference_grid

@@ -34,9 +34,14 @@ AS_IT_IS = 0.5
 BATCH = 16
 
 
-def naming(captions: Sequence[str]) -> str:
-    """The caption that the decoder is to give a picture: the second, for emoji its label and style."""
-    return captions[min(1, len(captions) - 1)] if captions else ""
+def naming(captions: Sequence[str], style: str) -> str:
+    """The caption that the decoder is to give a picture: the first, and its style where it has one.
+
+    >>> naming(["red apple", "a red apple sticker"], "noto")
+    'red apple, noto style'
+    """
+    first = captions[0] if captions else ""
+    return f"{first}, {style} style" if style and first.strip() and style not in first else first
 
 
 class Pieces:
@@ -165,7 +170,7 @@ def make_lesson(
         views=views,
         drawings=drawings,
         drawn=drawn,
-        named=[pieces.encode(naming(texts)) for texts in captions],
+        named=[pieces.encode(naming(texts, style)) for texts, style in zip(captions, styles, strict=True)],
         bare=[pieces.encode(texts[0]) for texts in captions],
         words=words,
         offsets=offsets,

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mmgen.checkpoints import name_of
 from mmgen.data.pack import pack_pictures
 from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr
@@ -30,7 +31,7 @@ from mmgen.training.batches import make_batch
 from mmgen.training.cache import TrainingCache, build_cache
 from mmgen.training.checkpoint import read_captions, save_checkpoint
 from mmgen.training.config import FinetuneConfig, RunConfig
-from mmgen.training.control import Control, Halted
+from mmgen.training.control import Control, Halted, is_disk_full
 from mmgen.training.ema import Ema
 from mmgen.training.gan import ConditionalGenerator, save_path
 from mmgen.training.losses import paired_loss
@@ -75,12 +76,16 @@ def finetune(
         control.report(message="Looking at the pictures")
         if not run_config.resume and (control.folder / "config.json").is_file():
             _forget_a_false_start(control.folder)
+        for part in control.folder.glob("cache/*.part*"):  # Of a process that was killed; nobody else is here.
+            part.unlink(missing_ok=True)
         try:
             return _finetune(run_config, config, base, pipe, data, control)
         except Halted:
             return save_path(run_config.output)
-        except OSError as error:
-            raise control.failed(error) from error
+        except Exception as error:  # A full disk has many names in the libraries.
+            if isinstance(error, OSError) or is_disk_full(error):
+                raise control.failed(error) from error
+            raise
 
 
 def _finetune(run_config, config, base, pipe, data, control) -> Path:
@@ -98,8 +103,11 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     learning = choose(model, config.preset)
     autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
     ema = Ema(model, half_life=config.ema_images)
+    learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
+    if pipe.decoder:  # It goes on reading what it has learned to read.
+        learned["decoder_fusion"] = pipe.decoder_fusion or pipe.fusion
     learner = MultimodalGANPipeline(
-        **{**pipe.components, "fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder},
+        **{**pipe.components, **learned},
         styles=sorted({*pipe.config.styles, *data["style"]} - {""}),
     )
     autoencoder.decoder.requires_grad_(True)
@@ -254,9 +262,10 @@ class _Watch:
 def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPipeline, data) -> Path:
     folder = save_path(run.output)
     captions = [text for text in dict.fromkeys(data["text"]) if text]
-    known = [[caption for caption in group if caption not in set(captions)] for group in read_captions(base)]
+    own = set(captions)
+    known = [[caption for caption in group if caption not in own] for group in read_captions(base)]
     facts = {
-        "base": base.name,
+        "base": name_of(base),
         "pictures": len(data),
         "preset": config.preset,
         "steps": run.step,

@@ -11,7 +11,7 @@ from mmgen.errors import UserError
 from mmgen.models.decoder import Caption
 from mmgen.ui.context import MODEL_QUEUE, Context
 from mmgen.ui.controls import Controls
-from mmgen.ui.drawing import Studio
+from mmgen.ui.drawing import ANY_STYLE, Studio, kept_reference
 from mmgen.ui.files import uploaded_path
 from mmgen.ui.owner import owner_of
 from mmgen.ui.show import problem
@@ -44,7 +44,14 @@ class Describing:
         for number, (describer, reference) in enumerate(pairs, start=1):
             describer.click(self.of_reference(number), inputs=[self.controls.model, reference], **asking)
         canvas.change(None, outputs=self.list, js="() => null", **_PRIVATE)
-        self.list.draw(self.chosen, outputs=self.controls.prompt, queue=False, show_progress="hidden", **_PRIVATE)
+        self.list.draw(
+            self.chosen,
+            inputs=self.controls.model,
+            outputs=[self.controls.prompt, self.controls.style],
+            queue=False,
+            show_progress="hidden",
+            **_PRIVATE,
+        )
 
     def of_shown(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, Any]:
         """Describe the picture that is shown, which is drawn again."""
@@ -60,7 +67,7 @@ class Describing:
 
         def describe(request: gr.Request, model: object, picture: object) -> tuple[Any, Any]:
             try:
-                path = uploaded_path(picture)
+                path = kept_reference(uploaded_path(picture))
                 return _told(f"Reference {number} reads as", self.studio(request, model), path)
             except UserError as error:
                 return None, problem(error)
@@ -71,11 +78,15 @@ class Describing:
         """What reads for a visitor who has picked a model."""
         return self.context.models.studio(owner_of(request), model)
 
-    @staticmethod
-    def chosen(event: gr.EventData) -> Any:
-        """The caption that was pressed, as the prompt."""
+    def chosen(self, request: gr.Request, event: gr.EventData, model: object) -> tuple[Any, Any]:
+        """The caption that was pressed, as prompt and style."""
         text = (event._data or {}).get("text")
-        return text if isinstance(text, str) else gr.skip()
+        if not isinstance(text, str):
+            return gr.skip(), gr.skip()
+        for style in self.studio(request, model).styles:
+            if text.endswith(ending := f", {style} style"):
+                return text.removesuffix(ending), style
+        return text, ANY_STYLE
 
 
 def _told(title: str, studio: Studio, image: str | Image.Image) -> tuple[Any, Any]:

@@ -123,6 +123,10 @@ class Studio:
         took = round((time.perf_counter() - start) * 1000)
         return Drawing(order, images, seeds, list(dict.fromkeys(notes)), took)
 
+    def check_describes(self) -> None:
+        """Raise a `UserError` if the model has no decoder."""
+        self.pipe.check_decoder()
+
     def describe(self, images: Sequence[str | Image.Image], num_captions: int = 3) -> list[list[Caption]]:
         """What pictures show, as `MultimodalGANPipeline.describe` says it.
 
@@ -136,9 +140,7 @@ class Studio:
         return captions
 
     def _read_reference(self, path: str) -> torch.Tensor:
-        if not Path(path).is_file():
-            raise UserError("A reference is no longer on the server. Remove it and add it again.")
-        image = open_image(path)
+        image = open_image(kept_reference(path))
         if max(image.size) > _MAX_SIDE:
             image.thumbnail((_MAX_SIDE, _MAX_SIDE))
         return self.pipe.encode_references([image])
@@ -163,6 +165,17 @@ class Studio:
         _check_number("The truncation", order.truncation, 0, 1)
         _check_number("The number of pictures", order.count, 1, MAX_COUNT, whole=True)
         _check_number("The seed", order.seed, 0, MAX_SEED, whole=True)
+
+
+def kept_reference(path: str) -> str:
+    """The path of a reference.
+
+    Raises:
+        UserError: its file was cleared away.
+    """
+    if not Path(path).is_file():
+        raise UserError("A reference is no longer on the server. Remove it and add it again.")
+    return path
 
 
 def _check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from gradio.utils import get_upload_folder, is_in_or_equal
@@ -37,8 +39,24 @@ def hand_out(path: Path) -> str:
     return str(part.replace(folder / path.name))
 
 
+def sweep_cache(seconds: float) -> None:
+    """Remove what has lain in gradio's cache for so long; gradio itself forgets some of it."""
+    for place, _, names in os.walk(get_upload_folder(), topdown=False):
+        for path in (Path(place, name) for name in names):
+            try:
+                if time.time() - path.stat().st_mtime > seconds:
+                    path.unlink()
+            except OSError:  # Somebody was quicker.
+                pass
+        try:
+            if time.time() - os.stat(place).st_mtime > seconds and not os.listdir(place):
+                os.rmdir(place)
+        except OSError:
+            pass
+
+
 def keep(name: str, content: bytes) -> str:
-    """Write a file where gradio serves it from and clears it away; equal files share one."""
+    """Write a file where gradio serves it from; equal files share one."""
     folder = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{secrets.token_hex(4)}.part"
@@ -60,6 +78,7 @@ def uploaded_path(value: object, what: str = "A reference must be an uploaded pi
         UserError: it is no uploaded file; no other file of the machine is ever opened.
     """
     path = value.get("path") if isinstance(value, dict) else None
-    if not isinstance(path, str) or not is_in_or_equal(path, get_upload_folder()):
+    # A folder there would be everybody's: what is in it is read by whoever may name it.
+    if not isinstance(path, str) or not is_in_or_equal(path, get_upload_folder()) or Path(path).is_dir():
         raise UserError(f"{what}; with gradio_client, give handle_file(path).")
     return path

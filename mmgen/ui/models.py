@@ -49,7 +49,7 @@ class Models:
         self._loaded: OrderedDict[tuple[Path, int], Studio] = OrderedDict()
         self._fetched: dict[str, Path] = {}
         self._from_hub: OrderedDict[str, list[str]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
 
     @property
     def default_choice(self) -> tuple[str, str]:
@@ -197,11 +197,21 @@ class Models:
             key = (folder, (folder / "model_index.json").stat().st_mtime_ns)
         except OSError as error:
             raise UnknownModel(f"{name} is not there any more. Choose another model.") from error
-        with self._lock:
-            if key not in self._loaded:
-                pipe = load_pipeline(folder)
+        if studio := self._kept(key):
+            return studio
+        with self._loading:  # One at a time, to save memory; who draws with what is loaded waits for none.
+            if studio := self._kept(key):
+                return studio
+            studio = Studio(load_pipeline(folder))
+            with self._lock:
                 while len(self._loaded) >= MOST_LOADED - 1:
                     self._loaded.popitem(last=False)
-                self._loaded[key] = Studio(pipe)
-            self._loaded.move_to_end(key)
-            return self._loaded[key]
+                self._loaded[key] = studio
+        return studio
+
+    def _kept(self, key: tuple[Path, int]) -> Studio | None:
+        with self._lock:
+            studio = self._loaded.get(key)
+            if studio:
+                self._loaded.move_to_end(key)
+            return studio

@@ -11,7 +11,8 @@ On one's own machine everything belongs to `local`. On a Space every endpoint an
   What is handed out is copied into the cache, below a hash of its content or a random name: its address is as good as
   a password, is told to its owner only, and ends with the copy (`delete_cache`). An uploaded file lies below a hash
   of its content, so who holds the same file can know that somebody has uploaded it, and nothing else.
-- A name of a file that a client sends is opened only if it lies in gradio's cache (`uploaded_path`).
+- A name of a file that a client sends is opened only if it is a file in gradio's cache (`uploaded_path`).
+- Another site's page is answered nothing (`mmgen.ui.same_origin`), whatever cookies come with it.
 - The events of a session are told to whoever knows its random name, which stands in no page and no answer.
 """
 

@@ -11,6 +11,7 @@ from mmgen.ui import api, describe_api, generate, publish, publish_api, train, t
 from mmgen.ui.context import Context
 from mmgen.ui.models import Models
 from mmgen.ui.owner import on_space
+from mmgen.ui.same_origin import SameOrigin
 from mmgen.ui.theme import CSS, JS, build_theme
 from mmgen.ui.visitors import VisitorCookie
 
@@ -33,7 +34,7 @@ def build_page(pipe: MultimodalGANPipeline) -> gr.Blocks:
         describe_api.build(context)
         train_api.build(context)
         publish_api.build(context)
-    return demo.queue(max_size=64)
+    return demo.queue(max_size=256)
 
 
 def launch_options() -> dict[str, object]:
@@ -49,5 +50,5 @@ def launch_options() -> dict[str, object]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "blocked_paths": [str(root())],
-        "app_kwargs": {"middleware": [Middleware(VisitorCookie)] if on_space() else []},
+        "app_kwargs": {"middleware": [Middleware(SameOrigin), Middleware(VisitorCookie)] if on_space() else []},
     }

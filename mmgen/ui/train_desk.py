@@ -6,7 +6,6 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mmgen.data.draft import Draft, Pair
@@ -17,6 +16,7 @@ from mmgen.jobs import Jobs
 from mmgen.pipeline import DESCRIBED_TOGETHER, MultimodalGANPipeline
 from mmgen.quota import quota_of
 from mmgen.ui.drawing import Studio
+from mmgen.ui.working import OneAtATime
 
 _DRAFT_ID = re.compile(r"[0-9a-f]{32}")
 _MOST_KEPT = 64  # Drafts in memory; the others are read from the disk again.
@@ -55,6 +55,7 @@ class Desk:
         self._drafts: OrderedDict[tuple[str, str], Draft] = OrderedDict()
         self._checkups: OrderedDict[tuple[str, str], Checkup] = OrderedDict()
         self._lock = threading.Lock()
+        self._captioning = OneAtATime()
 
     def new_draft(self, owner: str) -> str:
         """Make an empty draft, and give its id."""
@@ -99,24 +100,31 @@ class Desk:
         self._keep(self._checkups, (owner, draft_id), checkup)
         return checkup
 
-    def caption_rest(self, owner: str, draft_id: str, studio: Studio) -> Iterator[tuple[int, int]]:
+    def caption_rest(self, owner: str, draft_id: str, studio: Studio, tell: Progress) -> tuple[int, int]:
         """Let a model caption the pairs of a draft that have no caption, some at a time.
 
-        Each is kept as it comes, marked as written by a model; what a person has typed meanwhile stays.
+        Each is kept as it comes, marked as written by a model; what a person types or removes meanwhile stays so.
 
-        Yields:
-            How many pictures are read, and how many there are to read.
+        Returns:
+            How many captions were written, and how many pictures could not be described: transparent all over, or not
+            to be read.
 
         Raises:
-            UserError: there is no such draft, the model cannot describe, or a picture cannot be read.
+            UserError: there is no such draft, it is being captioned already, or the model cannot describe.
         """
         draft = self.draft(owner, draft_id)
-        empty = [pair for pair in draft.pairs if not pair.text]
-        for start in range(0, len(empty), DESCRIBED_TOGETHER):
-            yield start, len(empty)
-            some = empty[start : start + DESCRIBED_TOGETHER]
-            found = studio.describe([str(pair.path) for pair in some], num_captions=1)
-            draft.fill_captions({pair.name: said[0].text for pair, said in zip(some, found, strict=True) if said})
+        with self._captioning.doing(owner, draft_id, sentence="The captions are being written already. Wait for them."):
+            studio.check_describes()
+            names = [pair.name for pair in draft.pairs if not pair.text]
+            written = failed = 0
+            for start in range(0, len(names), DESCRIBED_TOGETHER):
+                tell(start / len(names), f"{start:,} of {len(names):,} pictures read")
+                some = set(names[start : start + DESCRIBED_TOGETHER])
+                waiting = [pair for pair in draft.pairs if pair.name in some and not pair.text]
+                said = _described(studio, waiting)
+                written += draft.fill_captions({name: text for name, text in said.items() if text})
+                failed += sum(not text for text in said.values())
+        return written, failed
 
     def checkup(self, owner: str, draft_id: str) -> Checkup | None:
         """What the doctor said of a draft the last time, if that is still known."""
@@ -152,3 +160,16 @@ class Desk:
             while len(kept) > _MOST_KEPT:
                 kept.popitem(last=False)
         return value
+
+
+def _described(studio: Studio, pairs: list[Pair]) -> dict[str, str]:
+    """Name -> what a model says of each picture, "" where it says nothing; one that cannot be read spoils no other."""
+    if not pairs:
+        return {}
+    try:
+        found = studio.describe([str(pair.path) for pair in pairs], num_captions=1)
+    except UserError:
+        if len(pairs) == 1:
+            return {pairs[0].name: ""}
+        return {name: text for pair in pairs for name, text in _described(studio, [pair]).items()}
+    return {pair.name: said[0].text if said else "" for pair, said in zip(pairs, found, strict=True)}

@@ -16,6 +16,7 @@ from mmgen.ui.owner import on_space, owner_of
 from mmgen.ui.show import note, problem
 from mmgen.ui.theme import FETCH_JS
 from mmgen.ui.train_rows import build_list, findings_data, pairs_data
+from mmgen.ui.working import Work
 
 NOT_UPLOADED = "A file must be an uploaded picture or zip file"
 START = {"view": "all", "page": 0}
@@ -103,12 +104,19 @@ class Pairs:
         acted.then(None, inputs=self.packet, js=FETCH_JS, **_PRIVATE)
         self.list.caption(
             self.caption,
-            inputs=[draft, self.view],
-            outputs=[self.said, *shown],
+            inputs=draft,
+            outputs=self.said,
             trigger_mode="once",
             show_progress="hidden",
             concurrency_id="caption",
-            concurrency_limit=1,
+            concurrency_limit=4,
+            **_PRIVATE,
+        ).then(
+            self.refresh,
+            inputs=[draft, self.view],
+            outputs=shown,
+            show_progress="hidden",
+            **PAIRS_QUEUE,
             **_PRIVATE,
         )
         self.button.click(outputs=self.checked, **looking).then(
@@ -125,8 +133,12 @@ class Pairs:
 
     def opened(self, request: gr.Request, draft_id: str) -> tuple[Any, ...]:
         """What the browser was preparing before."""
+        return self.refresh(request, draft_id, START)
+
+    def refresh(self, request: gr.Request, draft_id: str, view: dict) -> tuple[Any, ...]:
+        """The list as it is now, where it was left."""
         try:
-            return self._shown(owner_of(request), draft_id, START)
+            return self._shown(owner_of(request), draft_id, view)
         except UserError:
             return gr.skip(), gr.skip(), gr.skip()
 
@@ -206,19 +218,17 @@ class Pairs:
         except UserError as error:
             return None, problem(error), gr.skip(), gr.skip(), gr.skip()
 
-    def caption(self, request: gr.Request, draft_id: str, view: dict) -> Iterator[tuple[Any, ...]]:
+    def caption(self, request: gr.Request, draft_id: str) -> Iterator[str]:
         """Let the model write the captions that are missing."""
-        owner, skipped = owner_of(request), [gr.skip()] * 3
+        owner, studio = owner_of(request), self.context.models.default
+        work = Work(lambda tell: self.desk.caption_rest(owner, draft_id, studio, tell))  # Goes on without the page.
+        for share, words in work.steps():
+            if words:
+                yield show.progress(share, words)
         try:
-            for done, count in self.desk.caption_rest(owner, draft_id, self.context.models.default):
-                yield show.progress(done / max(1, count), f"{done:,} of {count:,} pictures read"), *skipped
-            said = note("The captions are written. Read them: the model names everything by what it knows.")
-        except UserError as error:  # What was written before is kept, and shown.
-            said = problem(error)
-        try:
-            yield said, *self._shown(owner, draft_id, view)
+            yield captioned(*work.result())
         except UserError as error:
-            yield problem(error), *skipped
+            yield problem(error)
 
     def check(self, request: gr.Request, draft_id: str, view: dict, progress=_PROGRESS) -> tuple[Any, ...]:
         """Let the doctor look at all pairs."""
@@ -259,6 +269,15 @@ def told(added: Added) -> str:
         return note(words or "There was nothing to add.")
     more = [f"And {len(refused) - _MOST_TOLD:,} more were not taken."] if len(refused) > _MOST_TOLD else []
     return note(words) + "".join(problem(one) for one in [*refused[:_MOST_TOLD], *more])
+
+
+def captioned(written: int, failed: int) -> str:
+    """What came of captioning, as HTML."""
+    said = f"{written:,} {'caption' if written == 1 else 'captions'} written. " if written else ""
+    if written:
+        said += "Read them: the model names everything by what it knows."
+    left = f"{failed:,} {'picture' if failed == 1 else 'pictures'} could not be described." if failed else ""
+    return note(said or left or "Every picture has a caption.") + (problem(left) if said and left else "")
 
 
 def _teller(progress: gr.Progress):

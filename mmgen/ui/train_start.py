@@ -235,7 +235,7 @@ def _step_seconds(jobs: list[Job]) -> float | None:
 
 
 def _number(what: str, value: object, whole: bool = False) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and int(value) != value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value % 1 != 0):
         said = "empty" if value is None else str(value)[:40]
         raise UserError(f"{what} is {said}; give a {'whole number' if whole else 'number'}.")
     return int(value) if whole else float(value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 
 COOKIE = "mmgen-visitor"
 
@@ -31,7 +31,8 @@ class VisitorCookie:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         secure = scope["scheme"] == "https" or "https" in headers.get("x-forwarded-proto", "")
-        cookie = f"{COOKIE}={_sent(headers) or secrets.token_urlsafe(32)}; Path=/; Max-Age={_DAYS * 86400}; HttpOnly; "
+        secret = visitor_secret(HTTPConnection(scope).cookies) or secrets.token_urlsafe(32)
+        cookie = f"{COOKIE}={secret}; Path=/; Max-Age={_DAYS * 86400}; HttpOnly; "
         cookie += "SameSite=None; Secure; Partitioned" if secure else "SameSite=Lax"
 
         async def send_with_cookie(message):
@@ -46,10 +47,3 @@ def visitor_secret(cookies) -> str | None:
     """The secret among a request's cookies, if there is one that can be ours."""
     found = cookies.get(COOKIE)
     return found if isinstance(found, str) and _SECRET.fullmatch(found) else None
-
-
-def _sent(headers: Headers) -> str | None:
-    try:
-        return visitor_secret({name: one.value for name, one in SimpleCookie(headers.get("cookie", "")).items()})
-    except CookieError:
-        return None

@@ -51,7 +51,7 @@ class Work:
     def _run(self, do: Callable[[Tell], Any]) -> None:
         try:
             self._result = do(self._tell)
-        except Exception as error:
+        except BaseException as error:  # A panic of a library in Rust is no Exception.
             self._error = error
 
     def _tell(self, share: float | None, words: str) -> None:

@@ -26,7 +26,7 @@ const create = ({name}) => {
             else picture.removeAttribute("src");
         }
         caption.show(item.text);
-        machine.hidden = !item.machine;
+        machine.hidden = !item.machine || caption.value !== item.text;
         file.textContent = [name, ...item.remarks].join(" · ");
         problems.replaceChildren(...item.problems.map((words) => make("li", {}, words)));
         row.dataset.worst = item.worst;

@@ -45,7 +45,7 @@ const sure = (words, question, act, traits = {}) => {
 // somebody types in it.
 const field = (tag, traits, save) => {
     const one = make(tag, traits);
-    let sent = "", sentAt = 0, timer = null;
+    let sent = "", sentAt = 0, timer = null, latest = null;
     const send = () => {
         clearTimeout(timer);
         if (one.value === sent) return;
@@ -58,7 +58,13 @@ const field = (tag, traits, save) => {
         timer = setTimeout(send, 700);
     });
     one.addEventListener("change", send);
+    one.addEventListener("blur", () => {
+        if (one.value === sent && latest !== null && one.value !== latest && Date.now() - sentAt >= 3000) {
+            one.value = sent = latest;
+        }
+    });
     one.show = (text) => {
+        latest = text;
         if (document.activeElement === one || one.value !== sent || Date.now() - sentAt < 3000) return;
         if (one.value !== text) one.value = text;
         sent = one.value;
