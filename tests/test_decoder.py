@@ -28,6 +28,8 @@ from mmgen.models.decoder import CaptionDecoder
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.decoder import from_gpt2
 from mmgen.training.decoder_data import Pieces
+from mmgen.ui.drawing import Studio
+from mmgen.ui.train_desk import Desk
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 40)}
 SHAPES = ("circle", "square")
@@ -175,6 +177,46 @@ def test_any_number_and_kind_of_pictures(pipe, tmp_path):
     assert len(pipe.describe(pictures[0], num_captions=16)[0]) > 5
 
 
+def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMGEN_HOME", str(tmp_path / "home"))
+    desk, studio, told = Desk(), Studio(pipe), []
+    draft_id = desk.new_draft("local")
+    draft = desk.draft("local", draft_id)
+    files = []
+    for colour in COLOURS:
+        for shape in SHAPES:
+            files.append(tmp_path / f"{colour} {shape}.png")
+            draw(colour, shape, "flat").save(files[-1])
+    Image.new("RGBA", (20, 20)).save(tmp_path / "clear.png")
+    draft.add_pictures([*files, tmp_path / "clear.png"])
+    typed, gone, broken = "red circle.png", "red square.png", "blue circle.png"
+    draft.set_caption(typed, "mine")
+    draft.pair(broken).path.write_bytes(b"no picture any more")
+
+    def tell(share, words):
+        told.append(words)
+        draft.remove([gone])  # While the model is at it.
+
+    assert desk.caption_rest("local", draft_id, studio, tell) == (3, 2)
+    said = {pair.name: (pair.text, pair.machine_written) for pair in desk.draft("local", draft_id).pairs}
+    assert said[typed] == ("mine", False) and gone not in said
+    assert said["green square.png"] == ("green square, flat style", True)
+    assert said[broken] == said["clear.png"] == ("", False) and told == ["0 of 6 pictures read"]
+    assert desk.caption_rest("local", draft_id, studio, tell) == (0, 2)
+    with pytest.raises(UserError, match="cannot describe"):
+        desk.caption_rest("local", draft_id, Studio(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)), tell)
+
+
+def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(trained, shapes, folder):
+    command = ["finetune", "--data", str(shapes), "--base", str(trained), "--steps", "3", "--batch-size", "8"]
+    assert main([*command, "--output", str(folder / "finetuned")]) == 0
+    tuned = MultimodalGANPipeline.from_pretrained(folder / "finetuned" / "pipeline")
+    base = MultimodalGANPipeline.from_pretrained(trained)
+    assert not torch.equal(tuned.fusion.summary, base.fusion.summary)
+    picture = draw("green", "circle", "round")
+    assert tuned.describe(picture) == base.describe(picture)
+
+
 def test_bad_pictures_give_a_sentence(pipe, tiny_checkpoint, tmp_path):
     with pytest.raises(UserError, match="no picture to describe"):
         pipe.describe([])
@@ -185,6 +227,11 @@ def test_bad_pictures_give_a_sentence(pipe, tiny_checkpoint, tmp_path):
     damaged.write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.raises(UserError, match="damaged.png could not be read"):
         pipe.describe([damaged])
+    cut = tmp_path / "cut.png"
+    draw("red", "circle", "flat").resize((300, 300)).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-300])
+    with pytest.raises(UserError, match="The picture could not be read"):
+        pipe.describe(Image.open(cut))
     huge = tmp_path / "huge.png"
     Image.new("1", (12_000, 12_000)).save(huge)
     with pytest.raises(UserError, match="50 megapixels"):

@@ -70,9 +70,22 @@ def test_a_caption_is_drawn_when_it_is_pressed(page):
     page.locator("#describe").click()
     words, old = captions(page)[0], source(page)
     page.locator("#captions li button").first.click()
-    expect(page.locator("#prompt textarea")).to_have_value(words)
+    named, _, style = words.rpartition(", ")
+    expect(page.locator("#prompt textarea")).to_have_value(named)
+    expect(page.locator(f"#style label:has-text('{style.removesuffix(' style')}') input").first).to_be_checked()
     wait_for_another(page, old)
     expect(page.locator("#captions li")).to_have_count(0)
+
+
+def test_a_picture_of_a_set_is_described(page):
+    page.get_by_role("button", name="Generate", exact=True).click()
+    thumbnails = page.locator("#gallery .grid-wrap img")
+    expect(thumbnails).to_have_count(8, timeout=WAIT)
+    expect(page.locator("#describe-opened")).to_be_hidden()
+    thumbnails.nth(2).click()
+    page.locator("#describe-opened").click()
+    expect(page.locator("#gallery-captions p")).to_have_text("Picture 3 reads as", timeout=WAIT)
+    assert page.locator("#gallery-captions li button").count() == 3
 
 
 def test_a_dropped_picture_is_described(page, tmp_path):

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_pipeline
 
 from mmgen import MultimodalGANPipeline
-from mmgen.checkpoints import FOLDER
+from mmgen.checkpoints import FOLDER, name_of
 from mmgen.errors import UserError
 from mmgen.hub.card import card
 from mmgen.hub.fetch import split_name
@@ -308,6 +308,9 @@ def test_a_public_model_is_not_taken_for_a_private_one(hub, mmgen, checkpoint):
     assert hub.repositories["ann/open"].files() == {"README.md": b"open"}
     assert mmgen("publish", checkpoint, "ann/open", "--public")[0] == 0
     assert mmgen("publish", checkpoint, "ann/opened", "--public")[0] == 0
+    assert mmgen("publish", checkpoint, "ann/closed")[0] == 0
+    status, told = mmgen("publish", checkpoint, "ann/closed", "--public")
+    assert status == 1 and "there already, private" in told and one_sentence(told)
     assert not hub.repositories["ann/opened"].private
 
 
@@ -352,7 +355,15 @@ def of_another_model(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, "generator/config.json": json.dumps(config).encode()}
 
 
+def of_endless_layers(files: dict[str, bytes]) -> dict[str, bytes]:
+    config = {**json.loads(files["generator/config.json"]), "depth": 10**9}
+    return {**files, "generator/config.json": json.dumps(config).encode()}
+
+
 REFUSED = {
+    "layers": (lambda f, t: of_endless_layers(f), "more layers than weights"),
+    "tokenizer": (lambda f, t: {**f, "tokenizer/tokenizer.json": b"{}"}, "not whole"),
+    "heads": (lambda f, t: {**f, "text_encoder/config.json": b'{"num_attention_heads": 0}'}, "not whole"),
     "pickles": (lambda f, t: pickles_alone(f), "pickles"),
     "disguised": (lambda f, t: with_weights(f, WEIGHTS[0], pickle.dumps([1])), "no safetensors in spite of its name"),
     "bert": (lambda f, t: with_weights(f, WEIGHTS[1], pickle.dumps([1])), "no safetensors in spite of its name"),
@@ -458,6 +469,32 @@ def test_files_that_stand_alone_import_nothing_of_mmgen():
         standalone("mmgen.checkpoints", "nothing")
     with pytest.raises(ValueError, match="inside a function"):
         standalone("mmgen.pipeline", "MultimodalGANPipeline")
+
+
+def test_what_a_checkpoint_is_called(tmp_path):
+    fetched = tmp_path / "hub/models--ann--tiny/snapshots/0123"
+    result = tmp_path / "jobs/7/run/pipeline"
+    for folder in (fetched, result):
+        folder.mkdir(parents=True)
+    assert name_of(fetched) == "ann/tiny" and name_of(tmp_path / "mmgen-emoji") == "mmgen-emoji"
+    assert name_of(result) == "run"
+    (result / "training.json").write_text('{"base": "ann/tiny"}')
+    assert name_of(result) == "ann/tiny"
+
+
+def test_models_that_nobody_opens_are_forgotten(hub, mmgen, published, folder, tmp_path):
+    code = f"""
+from mmgen.hub.fetch import fetch, forget_fetched
+cache = {str(tmp_path / "cache")!r}
+forget_fetched(3600, 10, cache)
+kept = fetch("ann/tiny", cache_dir=cache)
+forget_fetched(3600, 1e12, cache)
+assert kept.is_dir()
+forget_fetched(3600, 10, cache)
+assert not kept.exists()
+"""
+    status, told = mmgen.python(code)
+    assert status == 0, told
 
 
 def test_names_on_the_hub():

@@ -36,11 +36,12 @@ from mmgen import space
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
 from mmgen.home import home, root
-from mmgen.jobs import Jobs, Scheduler, Settings
+from mmgen.jobs import Jobs, Scheduler, Settings, store
 from mmgen.jobs.store import queue
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.quota import Quota, disk_use, keep_seconds, quota_of
 from mmgen.training.control import FileLock, pending_command, write_status
+from mmgen.ui.files import sweep_cache
 from mmgen.ui.owner import owner_of
 from mmgen.ui.visitors import COOKIE
 
@@ -235,7 +236,9 @@ def test_no_path_reaches_what_is_anothers(ann, url, place):
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(f"{url}gradio_api/file={urllib.request.quote(str(path))}")
         assert error.value.code in (403, 404), path
-    for path in [next(path for path in files if path.suffix == ".png"), *traps]:
+    assert next((place / "cache").rglob("*.png"))
+    folders = [place / "cache", next(path for path in (place / "cache").iterdir() if path.is_dir())]
+    for path in [next(path for path in files if path.suffix == ".png"), *traps, *folders]:
         # Not as a file of the client's machine, which the client would upload, but as one of the Space's.
         with pytest.raises(AppError, match="must be an uploaded picture"):
             print(ben.predict(files=[{"path": str(path)}], api_name="/check_pairs"))
@@ -248,6 +251,54 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_kept_in_frames(url):
     assert all(word in framed.headers["set-cookie"] for word in ("HttpOnly", "SameSite=None; Secure; Partitioned"))
     again = urllib.request.Request(url, headers={"Cookie": plain.split(";")[0]})
     assert urllib.request.urlopen(again).headers["set-cookie"] == plain
+
+
+def test_other_cookies_never_hide_it(url):
+    plain = urllib.request.urlopen(url).headers["set-cookie"]
+    odd = urllib.request.Request(url, headers={"Cookie": f'flag; foo={{"a":1}}; {plain.split(";")[0]}'})
+    assert urllib.request.urlopen(odd).headers["set-cookie"] == plain
+
+
+def test_the_pages_of_other_sites_are_answered_nothing(url):
+    def ask(origin: str, method: str = "GET") -> int:
+        headers = {"Origin": origin, "Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{url}config", headers=headers, method=method)
+        try:
+            return urllib.request.urlopen(asked).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert ask(url.rstrip("/")) == 200
+    for origin in ("https://evil.example", "null", url.rstrip("/") + "1"):
+        assert ask(origin) == ask(origin, "OPTIONS") == ask(origin, "POST") == 403
+
+
+def test_what_lies_in_the_cache_for_long_goes_away(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    old, new = tmp_path / "a" / "old.png", tmp_path / "b" / "new.png"
+    for path in (old, new):
+        path.parent.mkdir()
+        path.write_bytes(b"x")
+    for path in (old, old.parent):
+        os.utime(path, (1, 1))
+    sweep_cache(3600)
+    assert not old.exists() and new.exists()
+    os.utime(old.parent, (1, 1))
+    sweep_cache(3600)
+    assert not old.parent.exists() and new.exists()
+
+
+def test_a_job_is_told_no_secret():
+    given = {"HF_TOKEN": "1", "OAUTH_CLIENT_SECRET": "2", "HF_HOME": "3", "PATH": "4"}
+    assert space.without_secrets(given) == {"HF_HOME": "3", "PATH": "4"}
+
+
+def test_the_queue_of_strangers_has_an_end(tmp_path, draft, base, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(store, "MOST_WAITING", 2)
+    for number in range(2):
+        Jobs(tmp_path / f"visitor-{number}", quota_of("visitor-1")).start(draft, base, "x", Settings(steps=1))
+    with pytest.raises(UserError, match="2 trainings of others wait already"):
+        Jobs(tmp_path / "visitor-2", quota_of("visitor-1")).start(draft, base, "x", Settings(steps=1))
 
 
 def test_two_browsers_and_a_reload(browser, url, place):  # noqa: F811

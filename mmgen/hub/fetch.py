@@ -99,10 +99,10 @@ def _refuse_large(name: str, revision: str | None, token: str | bool | None, wan
         raise UserError(f"{name} has {size / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB are allowed here. Choose another.")
 
 
-def forget_fetched(seconds: float, most_bytes: float) -> None:
+def forget_fetched(seconds: float, most_bytes: float, cache_dir: str | Path | None = None) -> None:
     """Remove models from the Hub's cache that were not opened for so long, and the oldest while they are too much."""
     try:
-        kept = [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+        kept = [repo for repo in scan_cache_dir(cache_dir).repos if repo.repo_type == "model"]
     except CacheNotFound:
         return
     total = sum(repo.size_on_disk for repo in kept)

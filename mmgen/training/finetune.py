@@ -34,8 +34,8 @@ from mmgen.training.config import FinetuneConfig, RunConfig
 from mmgen.training.control import Control, Halted, is_disk_full
 from mmgen.training.ema import Ema
 from mmgen.training.gan import ConditionalGenerator, save_path
-from mmgen.training.losses import paired_loss
-from mmgen.training.optimizers import regression_optimizers, step_with_rate
+from mmgen.training.losses import kept_loss, paired_loss
+from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.presets import choose
 from mmgen.training.prior import Prior, mix
 from mmgen.training.run import Run
@@ -111,7 +111,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
         styles=sorted({*pipe.config.styles, *data["style"]} - {""}),
     )
     autoencoder.decoder.requires_grad_(True)
-    model, *optimizers = run.accelerator.prepare(model, *regression_optimizers(model))
+    model, optimizer = run.accelerator.prepare(model, finetuning_optimizer(model))
     decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
     decoder_optimizer = run.accelerator.prepare(decoder_optimizer)
     run.keep("ema", ema)
@@ -135,7 +135,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             run.accelerator.backward(loss)
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
-            step_with_rate(optimizers, config.learning_rate * min(1.0, 20 * done + 0.05, 2.5 * (1 - done) + 0.01))
+            step_with_rate([optimizer], config.learning_rate * min(1.0, 20 * done + 0.05, 2.5 * (1 - done) + 0.01))
             ema.update(model, run.config.batch_size)
             run.log({"decoder": float("nan"), "paired": loss})
         if watch.is_due():
@@ -188,14 +188,17 @@ def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noi
     """On the person's pairs, and on the base's drawings with their share of the batch."""
     kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if lesson.prior else 0
     batch = make_batch(lesson.cache, lesson.sampler.draw(run.config.batch_size - kept, rng), noise_channels, rng)
-    z, condition, targets, weights = batch.z, batch.condition, batch.latents, batch.paired
-    if kept:
-        z, condition, targets, weights = mix(batch, lesson.prior.draw(kept, rng))
-    z, targets, weights = (x.to(run.device) for x in (z, targets, weights))
+    z, condition, own = batch.z, batch.condition, len(batch.z)
+    recalled = lesson.prior.draw(kept, rng) if kept else None
+    if recalled:
+        z, condition = mix(batch, recalled)
     condition = {name: value.to(run.device) for name, value in condition.items()}
     with run.accelerator.autocast():
-        latents = model(z, condition)
-    return paired_loss(latents.float(), targets, weights)
+        latents = model(z.to(run.device), condition).float()
+    loss = paired_loss(latents[:own], batch.latents.to(run.device), batch.paired.to(run.device))
+    if recalled:
+        loss = (own * loss + kept * kept_loss(latents[own:], recalled.latents.to(run.device))) / len(z)
+    return loss
 
 
 def _decoder_loss(autoencoder, original, cnn, lesson: Lesson, run: Run, rng) -> torch.Tensor:

@@ -23,6 +23,11 @@ def regression_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     return [Muon(hidden), torch.optim.AdamW(other, betas=(0.9, 0.99), weight_decay=0.01)]
 
 
+def finetuning_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW: from a trained model a step of it teaches as much as one of Muon, and on a CPU takes a fifth less time."""
+    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.99), weight_decay=0.01)
+
+
 def adversarial_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     """Adam with a short memory, as GANs want it."""
     return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], betas=(0.0, 0.99))

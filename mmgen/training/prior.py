@@ -105,12 +105,8 @@ def _encode(pipe: MultimodalGANPipeline, captions: list[str]) -> list[torch.Tens
     return [tokens[index] for index in range(len(captions))]
 
 
-def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """A person's batch and what the base recalls as one.
-
-    Returns:
-        z, the arguments of `Fusion`, the target latents and the weights in the paired loss.
-    """
+def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """A person's batch and what the base recalls, after it, as one: z and the arguments of `Fusion`."""
     both = {}
     for name, ours in batch.condition.items():
         theirs = recalled.condition[name]
@@ -118,8 +114,7 @@ def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch
             length = max(ours.shape[1], theirs.shape[1])
             ours, theirs = _longer(ours, length), _longer(theirs, length)
         both[name] = torch.cat([ours, theirs])
-    paired = torch.cat([batch.paired, torch.ones(len(recalled.z))])
-    return torch.cat([batch.z, recalled.z]), both, torch.cat([batch.latents, recalled.latents]), paired
+    return torch.cat([batch.z, recalled.z]), both
 
 
 def _longer(x: torch.Tensor, length: int) -> torch.Tensor:

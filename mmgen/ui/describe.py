@@ -18,11 +18,12 @@ from mmgen.ui.show import problem
 from mmgen.ui.train_rows import build_list
 
 _PRIVATE = {"api_visibility": "private"}
+_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _TRANSPARENT = "The picture is transparent all over: there is nothing to describe."
 
 
 class Describing:
-    """The captions below the picture; `add` places them.
+    """The captions below the picture, and those below the gallery; `add` and `add_for_gallery` place them.
 
     Args:
         controls: what the shown picture is drawn from; each of its references has a button to be described, too.
@@ -33,7 +34,29 @@ class Describing:
 
     def add(self) -> None:
         """Place the list, which shows once there is something in it."""
-        self.list = build_list("captions.js", "captions")
+        self.list = build_list("captions.js", "captions", "captions")
+
+    def add_for_gallery(self) -> None:
+        """Place a button for the picture that is opened in the gallery, and its captions."""
+        self.button = gr.Button("Describe", size="sm", visible=False, elem_id="describe-opened")
+        self.gallery_list = build_list("captions.js", "gallery-captions", "captions")
+        self.opened = gr.State(None)
+
+    def connect_gallery(self, gallery: gr.Gallery, status: gr.HTML) -> None:
+        """Connect them; another set of pictures takes the captions away."""
+        shown = {"outputs": [self.opened, self.button, self.gallery_list], **_INSTANT}
+        gallery.select(_opened, **shown)
+        gallery.change(lambda: (None, gr.Button(visible=False), None), **shown)
+        self.button.click(
+            self.of_opened,
+            inputs=[self.controls.model, gallery, self.opened],
+            outputs=[self.gallery_list, status],
+            show_progress="hidden",
+            preprocess=False,
+            **MODEL_QUEUE,
+            **_PRIVATE,
+        )
+        self._connect_list(self.gallery_list)
 
     def connect(self, button: gr.Button, canvas: gr.HTML, status: gr.HTML) -> None:
         """Connect the buttons; another picture takes the captions of the last one away."""
@@ -44,14 +67,11 @@ class Describing:
         for number, (describer, reference) in enumerate(pairs, start=1):
             describer.click(self.of_reference(number), inputs=[self.controls.model, reference], **asking)
         canvas.change(None, outputs=self.list, js="() => null", **_PRIVATE)
-        self.list.draw(
-            self.chosen,
-            inputs=self.controls.model,
-            outputs=[self.controls.prompt, self.controls.style],
-            queue=False,
-            show_progress="hidden",
-            **_PRIVATE,
-        )
+        self._connect_list(self.list)
+
+    def _connect_list(self, captions: gr.HTML) -> None:
+        target = [self.controls.prompt, self.controls.style]
+        captions.draw(self.chosen, inputs=self.controls.model, outputs=target, **_INSTANT)
 
     def of_shown(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, Any]:
         """Describe the picture that is shown, which is drawn again."""
@@ -74,6 +94,18 @@ class Describing:
 
         return describe
 
+    def of_opened(self, request: gr.Request, model: object, pictures: object, index: object) -> tuple[Any, Any]:
+        """Describe the picture of the gallery that is opened."""
+        try:
+            picture = pictures[index]["image"]
+        except (TypeError, LookupError):
+            return None, problem("Open a picture of the set first.")
+        try:
+            path = kept_reference(uploaded_path(picture))
+            return _told(f"Picture {index + 1} reads as", self.studio(request, model), path)
+        except UserError as error:
+            return None, problem(error)
+
     def studio(self, request: gr.Request, model: object) -> Studio:
         """What reads for a visitor who has picked a model."""
         return self.context.models.studio(owner_of(request), model)
@@ -87,6 +119,10 @@ class Describing:
             if text.endswith(ending := f", {style} style"):
                 return text.removesuffix(ending), style
         return text, ANY_STYLE
+
+
+def _opened(event: gr.SelectData) -> tuple[Any, Any, None]:
+    return event.index, gr.Button(visible=True), None
 
 
 def _told(title: str, studio: Studio, image: str | Image.Image) -> tuple[Any, Any]:

@@ -68,6 +68,7 @@ def build(context: Context) -> None:
         buttons=["download", "fullscreen"],
         elem_id="gallery",
     )
+    describing.add_for_gallery()
     seeds = gr.State([])
     packet = gr.JSON(visible=False)
 
@@ -80,6 +81,7 @@ def build(context: Context) -> None:
     _add_download(listeners, controls, download, packet, status)
     _add_reuse(listeners, controls, reuse, status)
     describing.connect(describe, canvas, status)
+    describing.connect_gallery(gallery, status)
     gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
     context.demo.load(
         _opened(context),

@@ -21,13 +21,13 @@ _ASSETS = Path(__file__).parent / "assets"
 _VIEWS = (("all", "All"), ("look", "To look at"), ("empty", "No caption"))
 
 
-def build_list(script: str, elem_id: str) -> gr.HTML:
-    """A list that is drawn by a script of `assets/`; it has the events `act` and, with fields, `save`."""
+def build_list(script: str, elem_id: str, *classes: str) -> gr.HTML:
+    """A list that is drawn by a script of `assets/`; it has the events that the script triggers."""
     return gr.HTML(
         html_template='<div class="list"></div>',
         js_on_load="".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("rows.js", script)),
         elem_id=elem_id,
-        elem_classes="rows",
+        elem_classes=["rows", *classes],
     )
 
 
