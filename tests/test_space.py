@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -20,10 +22,11 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import _wait
+from conftest import _wait, serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from hub_server import HubServer
+from itsdangerous import TimestampSigner
 from long_lived import LongLived
 from PIL import Image
 from playwright.sync_api import expect
@@ -172,6 +175,7 @@ def test_no_endpoint_reaches_what_is_anothers(ann, url, place):
         if not asked:
             continue
         rest = {"name": "ben/stolen"} if "publish" in endpoint else {}
+        rest |= {"pictures": [handle_file(ann.pictures[0])]} if endpoint == "/describe" else {}
         with pytest.raises(AppError, match="not there any more|no model|no pairs|Choose another|sign|Nobody"):
             print(endpoint, ben.predict(**asked, **rest, api_name=endpoint))
         refused.add(endpoint)
@@ -467,9 +471,33 @@ def test_storage_that_lasts_is_used(monkeypatch, tmp_path, on_space):
 def test_a_training_lent_a_gpu_holds_its_locks_and_gives_them_back(monkeypatch, jobs, start, running, base):  # noqa: F811
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     first, second = start("deaf"), start()
+    until(lambda: f"training {first.id}" in {thread.name for thread in threading.enumerate()})
     until(lambda: first.is_alive)
-    assert f"training {first.id}" in {thread.name for thread in threading.enumerate()}
     assert jobs.get(second.id).state == "queued"
     (first.run / "let-go").touch()
     reaches(jobs, second, "done")
     until(lambda: not first.is_alive and not second.is_alive)
+
+
+def test_who_signs_in_has_their_things_on_every_device(tiny_checkpoint, tmp_path):
+    secret = "the Space's own"
+    oauth = {"OAUTH_CLIENT_ID": "1", "OAUTH_CLIENT_SECRET": secret, "OAUTH_SCOPES": "openid"}
+    oauth |= {"OPENID_PROVIDER_URL": "http://127.0.0.1:9", "SPACE_ID": NAME, "SYSTEM": "spaces"}
+
+    def device(url: str, user: str, secret: str = secret) -> Client:
+        """A program with the session cookie that gradio signs once somebody has signed in."""
+        info = {"access_token": "x", "scope": "", "expires_at": 2**40, "userinfo": {"sub": user, "name": user}}
+        key = hashlib.sha256(f"{secret}-v4".encode()).hexdigest()
+        cookie = TimestampSigner(key).sign(base64.b64encode(json.dumps({"oauth_info": info}).encode())).decode()
+        headers = {"Cookie": f"session={cookie}"}
+        return Client(url, verbose=False, analytics_enabled=False, headers=headers)
+
+    with serve(tiny_checkpoint, tmp_path, **oauth) as url:
+        assert "sign-in" in urllib.request.urlopen(f"{url}config").read().decode()
+        picture = handle_file(draw_pictures(tmp_path, 1)[0])
+        pairs, _ = device(url, "ann").predict(files=[picture], captions=["mine"], api_name="/check_pairs")
+        again = device(url, "ann").predict(draft=pairs, api_name="/check_pairs")[1]["pairs"]
+        assert [pair["text"] for pair in again] == ["mine"]
+        for stranger in (device(url, "ben"), device(url, "ann", "a guess")):
+            with pytest.raises(AppError, match="not there any more"):
+                stranger.predict(draft=pairs, api_name="/check_pairs")

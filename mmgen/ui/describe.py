@@ -85,14 +85,14 @@ class Describing:
     def of_reference(self, number: int):
         """What describes the reference of a number, from 1."""
 
-        def describe(request: gr.Request, model: object, picture: object) -> tuple[Any, Any]:
+        def read(request: gr.Request, model: object, picture: object) -> tuple[Any, Any]:
             try:
                 path = kept_reference(uploaded_path(picture))
                 return _told(f"Reference {number} reads as", self.studio(request, model), path)
             except UserError as error:
                 return None, problem(error)
 
-        return describe
+        return read
 
     def of_opened(self, request: gr.Request, model: object, pictures: object, index: object) -> tuple[Any, Any]:
         """Describe the picture of the gallery that is opened."""
