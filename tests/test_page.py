@@ -44,6 +44,7 @@ def test_only_the_named_endpoints_show(client):
     described = client.view_api(return_format="dict", print_info=False)
     assert {"/generate", "/preview", "/models"} <= set(described["named_endpoints"])
     assert not described["unnamed_endpoints"]
+    assert not [name for name in described["named_endpoints"] if name[-1].isdigit()]  # Two of one name.
     names = [one["parameter_name"] for one in described["named_endpoints"]["/generate"]["parameters"]]
     assert names == [
         "prompt", "style", "references", "reference_weights", "text_weight", "seed", "truncation", "count", "model"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -31,9 +33,6 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     import json
-    import sys
-
-    from tqdm import tqdm
 
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.errors import UserError
@@ -50,11 +49,6 @@ def run(arguments: argparse.Namespace) -> None:
     pipe = load_pipeline(checkpoint)
     judge = load_judge(arguments.cache)
     photographs = arguments.photographs if arguments.photographs.is_dir() else None
-    every = 0.5 if sys.stderr.isatty() else 30.0
-
-    def progress(things, what):
-        return tqdm(list(things), desc=what, mininterval=every, file=sys.stderr)
-
     report = evaluate(
         pipe, judge, arguments.data, photographs, arguments.cache, count, arguments.split or SPLITS, progress
     )
@@ -62,6 +56,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(_without_nan(report), indent=2) + "\n")
     print(table(report))
+
+
+def progress(things: Iterable, what: str) -> Iterable:
+    """The things behind a progress bar on the standard error, quiet where nobody looks."""
+    from tqdm import tqdm
+
+    every = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(list(things), desc=what, mininterval=every, file=sys.stderr)
 
 
 def _without_nan(value):

@@ -26,11 +26,9 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     import json
-    import sys
-
-    from tqdm import tqdm
 
     from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.cli.evaluate import progress
     from mmgen.data.folder import load_pairs
     from mmgen.data.pack import pack_pictures
     from mmgen.evaluation.captions import caption_scores, table
@@ -49,11 +47,6 @@ def run(arguments: argparse.Namespace) -> None:
     skip_neutral_squeeze(cnn)
     pictures = pack_pictures(splits["train"], pipe.image_size, arguments.cache)
     plain = cache_references(pictures, cnn, arguments.cache, pipe.device)
-    every = 0.5 if sys.stderr.isatty() else 30.0
-
-    def progress(things, what):
-        return tqdm(list(things), desc=what, mininterval=every, file=sys.stderr)
-
     scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
     if arguments.json:
         arguments.json.write_text(json.dumps(scores, indent=2) + "\n")
