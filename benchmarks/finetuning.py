@@ -8,6 +8,7 @@ of the judge; and how well does the model still draw what it knew (retrieval@1 o
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,9 @@ from mmgen.evaluation.sheets import grid, interleave  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, help="the base (default: the one in checkpoints/)")
-    parser.add_argument("--minutes", type=float, default=3.0)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, default=3.0)
+    length.add_argument("--steps", type=int, help="instead, such as a faster machine makes in those minutes")
     parser.add_argument("--preset", default="everything")
     parser.add_argument("--data", type=Path, default=Path("data/emoji"), help="what the base knows")
     parser.add_argument("--prompts", type=int, default=200, help="of what the base knows (default 200)")
@@ -43,9 +46,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pairs, output = write_creatures(Path(folder) / "creatures"), Path(folder) / "run"
         command = [sys.executable, "-m", "mmgen", "finetune", "--data", str(pairs), "--base", str(base)]
-        command += ["--output", str(output), "--minutes", str(arguments.minutes), "--preset", arguments.preset]
+        command += ["--output", str(output), "--preset", arguments.preset]
+        command += ["--steps", str(arguments.steps)] if arguments.steps else ["--minutes", str(arguments.minutes)]
         subprocess.run(command, check=True, cwd=ROOT)
-        print(f"| {arguments.preset}, {arguments.minutes:g} minutes | before | after |\n|---|---|---|")
+        facts = json.loads((output / "pipeline" / "training.json").read_text())
+        what = f"{arguments.preset}, {facts['steps']} steps in {facts['seconds'] / 60:.1f} minutes"
+        print(f"| {what} | before | after |\n|---|---|---|")
         rows = [scores(path, judge, gallery, arguments) for path in (base, output / "pipeline")]
         for title, before, after in zip(("creature found among 20", "retrieval@1, train"), *rows, strict=True):
             print(f"| {title} | {before:.3f} | {after:.3f} |")

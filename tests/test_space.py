@@ -36,6 +36,7 @@ from test_train_page import draw_pictures
 
 import mmgen.jobs.scheduler as scheduler_module
 from mmgen import space
+from mmgen.data import hub as hub_data
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
 from mmgen.home import home, root
@@ -295,6 +296,12 @@ def test_what_lies_in_the_cache_for_long_goes_away(monkeypatch, tmp_path):
 def test_a_job_is_told_no_secret():
     given = {"HF_TOKEN": "1", "OAUTH_CLIENT_SECRET": "2", "HF_HOME": "3", "PATH": "4"}
     assert space.without_secrets(given) == {"HF_HOME": "3", "PATH": "4"}
+
+
+def test_data_sets_are_not_read_with_the_login_of_the_space(monkeypatch):
+    assert hub_data._token() is None  # The client's own choice: that of whoever is signed in on the machine.
+    monkeypatch.setenv("SPACE_ID", NAME)
+    assert hub_data._token() is False
 
 
 def test_the_queue_of_strangers_has_an_end(tmp_path, draft, base, monkeypatch):  # noqa: F811
