@@ -67,7 +67,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         prefix: int = 8,
         readers: int = 2,
         max_pieces: int = 40,
-        dropout: float = 0.1,
+        dropout: float = 0.2,
     ):
         super().__init__()
         self.pooled_in = nn.Linear(fused_channels, width)

@@ -42,6 +42,9 @@ from mmgen.training.run import Run
 from mmgen.training.sampling import Sampler
 from mmgen.training.variants import variants_each, write_variants
 
+KINDS = (0.72, 0.2, 0.06, 0.02)
+"""Shares of the kinds of samples: few pictures have to be learned by their words, above all."""
+
 DECODER_SHARE = 0.2
 """Of the time, how much goes to the decoder where it learns."""
 
@@ -164,7 +167,7 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
     rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
     networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
     cache = build_cache(rows, varied, *networks, work, run.device, None, heed)
-    sampler = Sampler(cache, labels * rounds, rows["style"], concepts, targets=len(data))
+    sampler = Sampler(cache, labels * rounds, rows["style"], concepts, targets=len(data), kinds=KINDS)
     captions = read_captions(base)
     prior = None
     if config.prior > 0 and captions:

@@ -21,6 +21,9 @@ import numpy as np
 from mmgen.pipeline import MAX_REFERENCES
 from mmgen.training.cache import TrainingCache
 
+KINDS = (0.5, 0.4, 0.06, 0.04)
+"""Shares of words alone, words and references, references alone, and neither."""
+
 
 @dataclass
 class Samples:
@@ -50,6 +53,7 @@ class Sampler:
 
     Args:
         targets: how many pictures, the first ones, are to be drawn; the others are references only. All by default.
+        kinds: shares of the four kinds of samples.
     """
 
     def __init__(
@@ -59,7 +63,9 @@ class Sampler:
         styles: list[str],
         concepts: list[str],
         targets: int | None = None,
+        kinds: tuple[float, ...] = KINDS,
     ):
+        self.kinds = kinds
         self.caption_ids = [np.array(ids) for ids in cache.caption_ids]
         self.styles = styles
         self.concepts = np.unique(np.asarray(concepts), return_inverse=True)[1]
@@ -95,7 +101,7 @@ class Sampler:
 
     def _fill(self, samples: Samples, row: int, most: int, rng: np.random.Generator) -> None:
         target = int(samples.picture[row])
-        kind = rng.choice(4, p=(0.5, 0.4, 0.06, 0.04))
+        kind = rng.choice(4, p=self.kinds)
         references: list[int] = []
         named: bool | None = None
         if kind == 1:
