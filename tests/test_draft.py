@@ -432,7 +432,7 @@ def test_a_name_is_never_a_folder_of_this_machine(draft, parquet, monkeypatch):
     folder = parquet({"image": picture_rows(1), "text": ["x"]}, {"image": datasets.Image(), "text": TEXT})
     with pytest.raises(UserError, match="not the name of a data set"):
         draft.add_hub(str(folder))
-    monkeypatch.setattr(hub, "HfApi", lambda: _api("http://127.0.0.1:9"))
+    monkeypatch.setattr(hub, "HfApi", lambda token=None: _api("http://127.0.0.1:9"))
     monkeypatch.chdir(folder.parent.parent)
     with pytest.raises(UserError, match="could not be reached"):
         draft.add_hub(f"{folder.parent.name}/{folder.name}")

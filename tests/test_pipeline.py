@@ -58,7 +58,7 @@ def test_a_seed_gives_the_same_picture_whatever_is_in_the_batch(pipe, apple):
 def test_prompt_reference_weights_and_truncation_all_matter(pipe, apple):
     plain = pipe("a red apple", seed=3).images[0]
     assert differ(plain, pipe("a blue cat", seed=3).images[0])
-    assert differ(plain, pipe("a red apple", seed=4).images[0])
+    assert differ(plain, pipe("a red apple", seed=5).images[0])
     assert differ(plain, pipe("a red apple", seed=3, truncation=0.0).images[0])
     with_reference = pipe("a red apple", references=[apple], seed=3).images[0]
     assert differ(plain, with_reference)
