@@ -17,9 +17,9 @@ PROMPTS = {
     "a blue cat": "cat",
     "a yellow star": "star",
     "a woman firefighter with dark skin": "firefighter",
-    "a pizza": "pizza",
+    "a guitar": "guitar",
     "a red heart": "heart",
-    "a green tree": "tree",
+    "a butterfly": "butterfly",
     "the flag of Japan": "flag",
     "a house": "house",
     "a man with a beard": "man",
@@ -89,23 +89,23 @@ def test_a_picture_of_a_set_is_described(page):
 
 
 def test_a_dropped_picture_is_described(page, tmp_path):
-    file = tmp_path / "apple.png"
-    load_pipeline(default_checkpoint())("red apple, noto style", seed=4).images[0].save(file)
+    file = tmp_path / "guitar.png"
+    load_pipeline(default_checkpoint())("a guitar", seed=0).images[0].save(file)
     expect(page.locator("#describe-1")).to_be_hidden()
     old = source(page)
     page.locator("#reference-1 input[type=file]").set_input_files(file)
     wait_for_another(page, old)
     page.locator("#describe-1").click()
     expect(page.locator("#captions p")).to_have_text("Reference 1 reads as", timeout=WAIT)
-    assert any("apple" in text for text in captions(page))
+    assert any("guitar" in text for text in captions(page))
 
 
 def test_the_captions_that_are_missing_are_written(page, tmp_path):
     pipe = load_pipeline(default_checkpoint())
     files = []
-    for number, words in enumerate(("red apple", "pizza", "red heart", "house")):
+    for number, words in enumerate(("red apple", "a guitar", "red heart", "house")):
         files.append(tmp_path / f"{number}.png")
-        pipe(f"{words}, noto style", seed=1).images[0].save(files[-1])
+        pipe(words, seed=0).images[0].save(files[-1])
     (tmp_path / "0.txt").write_text("mine")
     page.get_by_role("tab", name="Train").click()
     page.locator("#drop input[type=file]").set_input_files([*files, tmp_path / "0.txt"])
@@ -116,7 +116,7 @@ def test_the_captions_that_are_missing_are_written(page, tmp_path):
     expect(marks).to_have_count(3)
     written = [field.input_value() for field in fields.all()]
     assert written[0] == "mine" and all(written)
-    assert "pizza" in written[1]
+    assert "guitar" in written[1]
     expect(page.get_by_role("button", name="Caption the rest for me")).to_have_count(0)
     fields.nth(2).click()
     fields.nth(2).press_sequentially("!")
