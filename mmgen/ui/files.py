@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -32,11 +31,7 @@ def save_all(drawing: Drawing) -> list[str]:
 
 def hand_out(path: Path) -> str:
     """Copy a file to where gradio serves it from and clears it away; equal files share a copy."""
-    folder = Path(get_upload_folder()) / hashlib.sha256(path.read_bytes()).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{secrets.token_hex(4)}.part"
-    shutil.copyfile(path, part)
-    return str(part.replace(folder / path.name))
+    return keep(path.name, path.read_bytes())
 
 
 def sweep_cache(seconds: float) -> None:
