@@ -4,8 +4,9 @@
 
 One after the other, with the same threads and memory settings, each in processes of its own. mmgen's autoencoder trains
 for the first quarter of its time, the regression from there to three quarters, the discriminator in the last quarter;
-reading the pictures, computing features and starting its commands count. Its frozen encoders of words and pictures come
-ready trained; lightweight-gan has nothing like them. A judge that had no part in either compares 1000 pictures of each.
+reading the pictures, computing features and starting its commands count. Both read the same PNG files; mmgen also one
+caption of each. Its frozen encoders of words and pictures come ready trained; lightweight-gan has nothing like them. A
+judge that had no part in either compares 1000 pictures of each.
 
 What is whole in the work folder is not trained again, so the same command goes on after an interruption.
 """
@@ -165,8 +166,8 @@ def train_theirs(settings: Settings, folder: Path) -> dict:
 
 def mmgen_train(part: str, settings: Settings, folder: Path) -> list[str]:
     """The command that trains a part of mmgen, without its number of steps."""
-    command = [sys.executable, "-m", "mmgen", "train", part, "--data", settings.data, "--encoders", settings.encoders]
-    command += ["--size", str(settings.size), "--cache", str(folder.parent / "cache"), "--output", str(folder / "run")]
+    command = [sys.executable, "-m", "mmgen", "train", part, "--data", str(folder.parent / "real")]
+    command += ["--encoders", settings.encoders, "--size", str(settings.size), "--cache", str(folder.parent / "cache"), "--output", str(folder / "run")]
     return command + ["--log-every", "5", "--sample-every", "0", "--save-minutes", "100000", "--log-with", "none"]
 
 
@@ -205,8 +206,17 @@ def train_generator(settings: Settings, folder: Path, spent: float) -> dict:
     return {"updates": steps, "duel": duel, "images": 64 * steps, "seconds": time.time() - started - spent}
 
 
+def caption(captions: list[str]) -> str:
+    """The one that mmgen learns from and draws: the second, which of emoji names the style too, where there is one."""
+    return captions[min(1, len(captions) - 1)]
+
+
 def write_real(data, size: int, folder: Path) -> dict:
-    """Write a split's pictures as RGBA PNG files into `folder/pictures`, squared and scaled as mmgen does it."""
+    """Write a split's pictures as RGBA PNG files into `folder/pictures`, squared and scaled as mmgen does it.
+
+    Beside them `metadata.jsonl` gives each its `caption`; more of them would cost mmgen minutes of reading, and are of
+    no use where words are not what is judged.
+    """
     import torch
 
     from mmgen.data.pack import pack_pictures
@@ -214,8 +224,13 @@ def write_real(data, size: int, folder: Path) -> dict:
 
     (folder / "pictures").mkdir()
     packed = pack_pictures(data, size, folder / "packed")
+    lines = []
     for index, pixels in enumerate(packed):
-        to_pil(from_uint8(torch.from_numpy(pixels.copy()))[None])[0].save(folder / "pictures" / f"{index:07d}.png")
+        name = f"pictures/{index:07d}.png"
+        to_pil(from_uint8(torch.from_numpy(pixels.copy()))[None])[0].save(folder / name)
+        known = {key: data[key][index] for key in ("label", "concept", "style")}
+        lines.append(json.dumps({"file_name": name, "text": caption(data["captions"][index]), **known}) + "\n")
+    (folder / "metadata.jsonl").write_text("".join(lines))
     shutil.rmtree(folder / "packed")
     return {"pictures": len(packed)}
 
@@ -236,7 +251,7 @@ def judge_all(settings: Settings, work: Path, cache: Path, data) -> dict[str, di
     judge, pipe = load_judge(cache), load_pipeline(work / "generator" / "run" / "pipeline")
     order = np.random.default_rng(7).permutation(len(data)).tolist()
     files = sorted((work / "real" / "pictures").iterdir())
-    captions = [each[min(1, len(each) - 1)] for each in data[order[:count]]["captions"]]
+    captions = [caption(each) for each in data[order[:count]]["captions"]]
     lots = {
         THEIRS: [open_image(file) for file in sorted((work / THEIRS / "drawn").iterdir())],
         "mmgen, from captions": [pipe(text, seed=seed).images[0] for seed, text in enumerate(captions)],

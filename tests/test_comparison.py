@@ -128,3 +128,26 @@ def test_a_work_folder_keeps_to_one_comparison(comparison, tmp_path):
         (data / f"{index}.txt").unlink()
     with pytest.raises(UserError, match="10 training pictures"):
         comparison.compare(settings, work, tmp_path)
+
+
+def test_both_read_the_same_files_and_mmgen_one_caption_of_each(comparison, tmp_path):
+    from PIL import Image
+
+    from mmgen.data.folder import load_pairs
+
+    data, real = tmp_path / "data", tmp_path / "real"
+    data.mkdir()
+    real.mkdir()
+    Image.new("RGBA", (40, 20), (255, 0, 0, 255)).save(data / "a.png")
+    Image.new("RGBA", (64, 64), (0, 0, 255, 255)).save(data / "b.png")
+    rows = [
+        {"file_name": "a.png", "captions": ["bar", "bar, noto style", "a bar"], "label": "bar", "style": "noto"},
+        {"file_name": "b.png", "captions": ["square"], "concept": "shape"},
+    ]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert comparison.write_real(load_pairs(data)["train"], 32, real) == {"pictures": 2}
+    seen = load_pairs(real)["train"]
+    assert seen["captions"][:] == [["bar, noto style"], ["square"]]
+    assert seen["label"][:] == ["bar", "square"] and seen["concept"][:] == ["bar", "shape"]
+    assert seen["style"][:] == ["noto", ""]
+    assert {Image.open(file).size for file in (real / "pictures").iterdir()} == {(32, 32)}

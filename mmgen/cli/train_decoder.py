@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("There is a data set without a split train. Name one of its splits train.")
     data = datasets.concatenate_datasets([split["train"] for split in splits])
     held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
-    pipe = MultimodalGANPipeline.from_pretrained(base)
+    pipe = MultimodalGANPipeline.from_pretrained(base, decoder=None)  # Whatever it has is replaced.
     with one_after_another():
         decoder, lesson = prepare_decoder(
             pipe, data, config, arguments.cache, best_device(), arguments.decoder, run_config.seed

@@ -36,10 +36,13 @@ class Caption:
 class CaptionDecoder(ModelMixin, ConfigMixin):
     """The fused vector as prefix of a GPT-2 (Radford et al. 2019; prefixes as in ClipCap, Mokady et al. 2021).
 
-    The prefix is a few tokens that start as the fused vector and then read the fused tokens and, beside them, the
-    references' own, as a Perceiver resampler does (Flamingo, Alayrac et al. 2022): the fusion learned to keep what
-    drawing needs, which is less than naming does. A token of weight w counts w times, as in `Fusion`, and one of weight
-    0 not at all.
+    The prefix is a few tokens that start as the fused vector and a glance at the references, one linear map of all their
+    tokens in their places, and then read the fused tokens and, beside them, the references' own, as a Perceiver
+    resampler does (Flamingo, Alayrac et al. 2022): the fusion learned to keep what drawing needs, which is less than
+    naming does. A token of weight w counts w times, as in `Fusion`, and one of weight 0 not at all.
+
+    The glance is what makes it name things that it saw in a few pictures only: on unseen pairs of emoji a linear map
+    finds twice as many concepts as the nearest picture does, where attention alone, learned from as few, finds fewer.
 
     Args:
         vocabulary: the pieces that captions are made of, as they stand there, with the space before them; the first two
@@ -76,6 +79,9 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         self.register_buffer("reference_spread", torch.ones(reference_channels))
         self.reference_in = nn.Linear(reference_channels, width)
         self.reference_place = nn.Parameter(torch.randn(reference_grid, width) * 0.02)
+        self.glance = nn.Sequential(
+            nn.Dropout(1.5 * dropout), nn.Linear(reference_grid * reference_channels, width), nn.LayerNorm(width)
+        )
         self.queries = nn.Parameter(torch.randn(prefix, width) * 0.02)
         self.blocks = nn.ModuleList(_Reader(width, heads, dropout) for _ in range(readers))
         self.norm = nn.LayerNorm(width)
@@ -119,7 +125,10 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         memory = torch.cat([self.fused_in(fused.tokens.to(seen.dtype)), seen], dim=1)
         weights = reference_weights.float()[:, :, None].expand(-1, -1, grid).flatten(1)
         log_weights = torch.cat([fused.log_weights, weights.log(), weights.new_zeros(n, len(self.queries))], dim=1)
-        x = self.queries + self.pooled_in(fused.pooled)[:, None]
+        flat = even.flatten(2)
+        shares = reference_weights.float() / reference_weights.float().sum(1, keepdim=True).clamp_min(1)
+        glance = (shares[:, :, None] * self.glance(F.rms_norm(flat, flat.shape[-1:]))).sum(1)
+        x = self.queries + (self.pooled_in(fused.pooled) + glance)[:, None]
         for block in self.blocks:
             x = block(x, memory, log_weights)
         return self.norm(x)
@@ -135,11 +144,20 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         return self.gpt2(inputs_embeds=embeddings, use_cache=False).logits[:, prefix.shape[1] :]
 
     def loss(self, logits: torch.Tensor, pieces: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of captions [N, L] of so many pieces each, their ends included."""
+        """Mean cross-entropy of captions [N, L] of so many pieces each, their ends included.
+
+        In training a twentieth of it asks for every piece alike (Szegedy et al. 2016), so that pictures known by heart
+        do not make it sure of others.
+        """
         targets = F.pad(pieces, (0, 1), value=END)
         places = torch.arange(targets.shape[1], device=targets.device)
         targets = targets.masked_fill(places > lengths[:, None], -100).masked_fill(places == lengths[:, None], END)
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
+        return F.cross_entropy(
+            logits.float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=-100,
+            label_smoothing=0.05 if self.training else 0.0,
+        )
 
     @torch.no_grad()
     def describe(

@@ -78,7 +78,7 @@ class FinetuneConfig:
 class DecoderRunConfig(RunConfig):
     """What training the decoder shares with the others."""
 
-    batch_size: int = _option(64, "samples a step and process")
+    batch_size: int = _option(128, "samples a step and process")
     cooldown: int = 0  # The learning rate falls all the way.
     sample_every: int = _option(
         1000, "steps between sheets of unseen pictures with their captions, 0 for none", least=0
@@ -90,7 +90,7 @@ class DecoderConfig:
     """The recipe of the decoder."""
 
     learning_rate: float = _option(1.5e-3, "of AdamW, at its highest")
-    views: int = _option(2, "varied views of each picture, beside itself", least=0)
+    views: int = _option(4, "varied views of each picture, beside itself", least=0)
     drawings: int = _option(4000, "pictures that the base draws from training captions, to be read too", least=0)
     captions: int = _option(15_000, "captions, about, that are read as words")
     drawn_share: float = _option(0.15, "of the samples with a picture, how many show such a drawing", least=0)
