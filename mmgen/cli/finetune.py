@@ -27,7 +27,7 @@ def add_parser(commands) -> None:
     length.add_argument("--minutes", type=number(float, 0.01), help="of training (default 3)")
     length.add_argument("--steps", type=number(int, 1), help="instead of minutes")
     add_options(parser, FinetuneConfig)
-    parser.add_argument("--batch-size", type=number(int, 2), default=32, help="samples a step (default 32)")
+    parser.add_argument("--batch-size", type=number(int, 2), default=16, help="samples a step (default 16)")
     parser.add_argument(
         "--tune-autoencoder",
         action=argparse.BooleanOptionalAction,

@@ -66,10 +66,10 @@ class FinetuneConfig:
     """The recipe of fine-tuning."""
 
     preset: str = _option("everything", "what learns", choices=("style", "concept", "everything"))
-    prior: float = _option(0.6, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
-    learning_rate: float = _option(5e-4, "of the generator, at its highest")
+    prior: float = _option(0.35, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
+    learning_rate: float = _option(2e-3, "of the generator, at its highest; a quarter of it where nothing is spared")
     decoder_learning_rate: float = _option(3e-4, "of the picture decoder, at its highest")
-    ema_images: float = _option(1_000, "half-life in samples of the averaged weights")
+    ema_images: float = _option(300, "half-life in samples of the averaged weights")
     tune_autoencoder: bool | None = None  # None: if it gives these pictures back badly.
     watch: list[str] = field(default_factory=list)  # Prompts to draw meanwhile.
 

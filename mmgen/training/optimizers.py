@@ -25,7 +25,8 @@ def regression_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
 
 def finetuning_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     """AdamW: from a trained model a step of it teaches as much as one of Muon, and on a CPU takes a fifth less time."""
-    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], betas=(0.9, 0.99), weight_decay=0.01)
+    learning = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(learning, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
 
 
 def adversarial_optimizer(model: nn.Module) -> torch.optim.Optimizer:

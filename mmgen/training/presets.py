@@ -1,4 +1,7 @@
-"""Which weights learn when a checkpoint is fine-tuned."""
+"""Which weights learn when a checkpoint is fine-tuned.
+
+`everything` with a prior is narrowed again, to what can learn without disturbing (`mmgen.training.sparing`).
+"""
 
 from __future__ import annotations
 
