@@ -167,7 +167,8 @@ def train_theirs(settings: Settings, folder: Path) -> dict:
 def mmgen_train(part: str, settings: Settings, folder: Path) -> list[str]:
     """The command that trains a part of mmgen, without its number of steps."""
     command = [sys.executable, "-m", "mmgen", "train", part, "--data", str(folder.parent / "real")]
-    command += ["--encoders", settings.encoders, "--size", str(settings.size), "--cache", str(folder.parent / "cache"), "--output", str(folder / "run")]
+    command += ["--encoders", settings.encoders, "--size", str(settings.size)]
+    command += ["--cache", str(folder.parent / "cache"), "--output", str(folder / "run")]
     return command + ["--log-every", "5", "--sample-every", "0", "--save-minutes", "100000", "--log-with", "none"]
 
 
