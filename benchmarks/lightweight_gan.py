@@ -153,7 +153,7 @@ def train_theirs(settings: Settings, folder: Path) -> dict:
         "--recipe",
         settings.recipe,
         "--pictures",
-        str(work / "real" / "pictures"),
+        str(work / "pairs" / "pictures"),
         "--size",
         str(settings.size),
     ]
@@ -166,7 +166,7 @@ def train_theirs(settings: Settings, folder: Path) -> dict:
 
 def mmgen_train(part: str, settings: Settings, folder: Path) -> list[str]:
     """The command that trains a part of mmgen, without its number of steps."""
-    command = [sys.executable, "-m", "mmgen", "train", part, "--data", str(folder.parent / "real")]
+    command = [sys.executable, "-m", "mmgen", "train", part, "--data", str(folder.parent / "pairs")]
     command += ["--encoders", settings.encoders, "--size", str(settings.size)]
     command += ["--cache", str(folder.parent / "cache"), "--output", str(folder / "run")]
     return command + ["--log-every", "5", "--sample-every", "0", "--save-minutes", "100000", "--log-with", "none"]
@@ -251,7 +251,7 @@ def judge_all(settings: Settings, work: Path, cache: Path, data) -> dict[str, di
     count = settings.pictures
     judge, pipe = load_judge(cache), load_pipeline(work / "generator" / "run" / "pipeline")
     order = np.random.default_rng(7).permutation(len(data)).tolist()
-    files = sorted((work / "real" / "pictures").iterdir())
+    files = sorted((work / "pairs" / "pictures").iterdir())
     captions = [caption(each) for each in data[order[:count]]["captions"]]
     lots = {
         THEIRS: [open_image(file) for file in sorted((work / THEIRS / "drawn").iterdir())],
@@ -334,7 +334,7 @@ def compare(settings: Settings, work: Path, cache: Path) -> dict:
         raise UserError(f"{work} holds a comparison with other settings. Give those again, or another --work.")
     work.mkdir(parents=True, exist_ok=True)
     asked.write_text(json.dumps(asdict(settings), indent=2) + "\n")
-    once(work / "real", lambda folder: write_real(data, settings.size, folder))
+    once(work / "pairs", lambda folder: write_real(data, settings.size, folder))
     trained = {THEIRS: once(work / THEIRS, lambda folder: train_theirs(settings, folder))}
     trained["autoencoder"] = once(work / "autoencoder", lambda folder: train_autoencoder(settings, folder))
     spent = trained["autoencoder"]["seconds"]

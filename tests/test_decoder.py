@@ -87,7 +87,8 @@ def pipe(trained) -> MultimodalGANPipeline:
 
 def tiny_decoder(**changes) -> CaptionDecoder:
     torch.manual_seed(3)
-    sizes = {"fused_channels": 32, "reference_channels": 80, "width": 32, "depth": 2, "heads": 2, **changes}
+    sizes = {"fused_channels": 32, "reference_channels": 80, "width": 32, "depth": 2, "heads": 2, "glance": True}
+    sizes |= changes
     return CaptionDecoder(["", "", " red", " apple", " flat"], **sizes).eval()
 
 
@@ -117,6 +118,22 @@ def test_weights_reach_the_prefix_and_zero_is_absence(tiny_checkpoint):
     text += 1.0
     references[:, 1] += 1.0
     assert torch.equal(prefix(0.0, [1.0, 0.0]), before)
+    words = prefix(1.0, [0.0, 0.0])
+    decoder.glance[1].weight.mul_(-1)
+    assert (prefix(0.0, [1.0, 0.0]) - before).abs().max() > 1e-3
+    assert torch.equal(prefix(1.0, [0.0, 0.0]), words)
+
+
+def test_a_decoder_from_before_the_glance_still_loads(tmp_path):
+    old = tiny_decoder(glance=False)
+    old.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["glance"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    new = CaptionDecoder.from_pretrained(tmp_path)
+    assert new.glance is None
+    for name, value in old.state_dict().items():
+        assert torch.equal(value, new.state_dict()[name])
 
 
 @torch.no_grad()

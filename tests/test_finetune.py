@@ -59,6 +59,10 @@ def test_it_learns_and_leaves_a_whole_checkpoint(base, pairs, tmp_path):
     fell = losses(tmp_path / "run")
     assert np.mean(fell[-5:]) < 0.9 * np.mean(fell[:5])
     result = tmp_path / "run" / "pipeline"
+    old = generator(base)
+    changed = {name for name, new in generator(result).items() if not torch.equal(new.half(), old[name].half())}
+    assert any(".feed_forward." in name for name in changed) and any(".self_attention." in name for name in changed)
+    assert not any(".cross_attention." in name or name.endswith(".bias") for name in changed)
     assert load_pipeline(result)("a red cat", seed=1).images[0].size == (32, 32)
     assert read_captions(result) == [[caption(name) for name in NAMES[:6]], KNOWN]
     facts = json.loads((result / "training.json").read_text())
@@ -121,7 +125,8 @@ def test_the_prior_keeps_what_the_base_knows(base, pairs, tmp_path):
     drift = {}
     for share in ("0", "0.75"):
         output = tmp_path / share
-        assert run(base, pairs, output, "--steps", "40", "--prior", share, "--no-tune-autoencoder") == 0
+        options = ["--preset", "concept", "--steps", "40", "--prior", share, "--no-tune-autoencoder"]
+        assert run(base, pairs, output, *options) == 0
         after = load_pipeline(output / "pipeline")
         drawn = torch.stack([after(prompt, seed=4, output_type="pt").images[0] for prompt in KNOWN])
         drift[share] = (drawn - before).abs().mean().item()

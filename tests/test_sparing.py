@@ -58,8 +58,7 @@ def test_new_words_are_learned_at_less_cost_to_the_old(pipe, sparing):
     moved = {}
     for spares in (True, False):
         model = learner(pipe)
-        if spares:
-            sparing.restrict(model)
+        sparing.restrict(model)
         optimizer = finetuning_optimizer(model)
         if spares:
             sparing.guard(model, optimizer)
@@ -75,6 +74,25 @@ def test_new_words_are_learned_at_less_cost_to_the_old(pipe, sparing):
         with torch.no_grad():
             moved[spares] = (model(known.z, known.condition) - known.latents).abs().mean().item()
     assert moved[True] < 0.6 * moved[False]
+
+
+def test_a_step_is_the_step_without_times_what_is_free(pipe, sparing):
+    steps = []
+    for spares in (False, True):
+        model = learner(pipe)
+        sparing.restrict(model)
+        optimizer = finetuning_optimizer(model)
+        if spares:
+            sparing.guard(model, optimizer)
+        before = {name: model.get_submodule(name).weight.detach().clone() for name in sparing.free}
+        generator = torch.Generator().manual_seed(1)
+        for name in sparing.free:
+            layer = model.get_submodule(name)
+            layer.weight.grad = torch.randn(layer.weight.shape, generator=generator)
+        step_with_rate([optimizer], 1e-2)
+        steps.append({name: model.get_submodule(name).weight.detach() - before[name] for name in sparing.free})
+    for name, free in sparing.free.items():
+        torch.testing.assert_close(steps[1][name], steps[0][name] @ free, atol=1e-5, rtol=1e-3)
 
 
 def test_only_the_weights_of_layers_that_draw_learn(pipe, sparing):

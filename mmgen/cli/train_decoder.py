@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("There is a data set without a split train. Name one of its splits train.")
     data = datasets.concatenate_datasets([split["train"] for split in splits])
     held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
-    pipe = MultimodalGANPipeline.from_pretrained(base, decoder=None)  # Whatever it has is replaced.
+    pipe = MultimodalGANPipeline.from_pretrained(base, decoder=None, decoder_fusion=None)  # They are replaced.
     with one_after_another():
         decoder, lesson = prepare_decoder(
             pipe, data, config, arguments.cache, best_device(), arguments.decoder, run_config.seed
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not run.is_main:
         return
     folder = save_path(arguments.output)
-    whole = MultimodalGANPipeline.from_pretrained(base, decoder=decoder.cpu())
+    whole = MultimodalGANPipeline.from_pretrained(base, decoder=decoder.cpu(), decoder_fusion=None)
     save_checkpoint(folder, whole, read_captions(base))
     print(
         f"{folder}: {base} with a decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights"

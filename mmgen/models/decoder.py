@@ -39,10 +39,11 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
     The prefix is a few tokens that start as the fused vector and a glance at the references, one linear map of all
     their tokens in their places, and then read the fused tokens and, beside them, the references' own, as a Perceiver
     resampler does (Flamingo, Alayrac et al. 2022): the fusion learned to keep what drawing needs, which is less than
-    naming does. A token of weight w counts w times, as in `Fusion`, and one of weight 0 not at all.
+    naming does. A token of weight w counts w times, as in `Fusion`, and one of weight 0 not at all; the glance is the
+    references' mean by weight, and fades where these sum to less than 1.
 
-    The glance is what makes it name things that it saw in a few pictures only. Learned from three pictures a label,
-    attention alone found half as many labels of unseen pairs, and fewer things than their nearest neighbours do.
+    The glance is for things that it saw in a few pictures only: learned from three pictures a label, attention alone
+    named fewer unseen things than their nearest neighbours do.
 
     Args:
         vocabulary: the pieces that captions are made of, as they stand there, with the space before them; the first two
@@ -55,6 +56,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         readers: layers that make it.
         max_pieces: of the longest caption.
         dropout: in training.
+        glance: whether the prefix starts from one; decoders that were trained before there was any have none.
     """
 
     @register_to_config
@@ -71,6 +73,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         readers: int = 2,
         max_pieces: int = 40,
         dropout: float = 0.2,
+        glance: bool = False,
     ):
         super().__init__()
         self.pooled_in = nn.Linear(fused_channels, width)
@@ -79,9 +82,10 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         self.register_buffer("reference_spread", torch.ones(reference_channels))
         self.reference_in = nn.Linear(reference_channels, width)
         self.reference_place = nn.Parameter(torch.randn(reference_grid, width) * 0.02)
-        self.glance = nn.Sequential(
-            nn.Dropout(1.5 * dropout), nn.Linear(reference_grid * reference_channels, width), nn.LayerNorm(width)
-        )
+        self.glance = None
+        if glance:
+            flat = reference_grid * reference_channels
+            self.glance = nn.Sequential(nn.Dropout(1.5 * dropout), nn.Linear(flat, width), nn.LayerNorm(width))
         self.queries = nn.Parameter(torch.randn(prefix, width) * 0.02)
         self.blocks = nn.ModuleList(_Reader(width, heads, dropout) for _ in range(readers))
         self.norm = nn.LayerNorm(width)
@@ -125,10 +129,12 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         memory = torch.cat([self.fused_in(fused.tokens.to(seen.dtype)), seen], dim=1)
         weights = reference_weights.float()[:, :, None].expand(-1, -1, grid).flatten(1)
         log_weights = torch.cat([fused.log_weights, weights.log(), weights.new_zeros(n, len(self.queries))], dim=1)
-        flat = even.flatten(2)
-        shares = reference_weights.float() / reference_weights.float().sum(1, keepdim=True).clamp_min(1)
-        glance = (shares[:, :, None] * self.glance(F.rms_norm(flat, flat.shape[-1:]))).sum(1)
-        x = self.queries + (self.pooled_in(fused.pooled) + glance)[:, None]
+        start = self.pooled_in(fused.pooled)
+        if self.glance:
+            flat = even.flatten(2)
+            shares = reference_weights.float() / reference_weights.float().sum(1, keepdim=True).clamp_min(1)
+            start = start + (shares[:, :, None] * self.glance(F.rms_norm(flat, flat.shape[-1:]))).sum(1)
+        x = self.queries + start[:, None]
         for block in self.blocks:
             x = block(x, memory, log_weights)
         return self.norm(x)

@@ -2,7 +2,7 @@
 
 The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
 four times cheaper than a duel. Beside the pairs it is shown what the base model draws (`mmgen.training.prior`), and it
-learns where that is disturbed least (`mmgen.training.sparing`), so that little is forgotten. Where the autoencoder
+learns, with the preset `everything`, where that is disturbed least (`mmgen.training.sparing`). Where the autoencoder
 cannot reproduce the pictures well, its decoder learns first; the encoder never does, so every latent keeps its meaning.
 """
 
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 from mmgen.checkpoints import name_of
 from mmgen.data.pack import pack_pictures
+from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
@@ -114,7 +115,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
     ema = Ema(model, half_life=config.ema_images)
     learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
-    if pipe.decoder:  # It goes on reading what it has learned to read.
+    if pipe.decoder and not lesson.sparing:  # It goes on reading what it has learned to read.
         learned["decoder_fusion"] = pipe.decoder_fusion or pipe.fusion
     learner = MultimodalGANPipeline(
         **{**pipe.components, **learned},
@@ -129,7 +130,13 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     decoder_optimizer = run.accelerator.prepare(decoder_optimizer)
     run.keep("ema", ema)
     run.keep("autoencoder", autoencoder)
-    run.resume()
+    try:
+        run.resume()
+    except ValueError as error:
+        raise UserError(
+            f"What is saved in {run.output} was begun with other weights learning ({error}). Start it anew, in another "
+            "--output."
+        ) from error
     share = DECODER_SHARE if decoder_learns else 0.0
     highest = config.learning_rate * (1.0 if lesson.sparing else UNSPARED)
     control.report(state="running", message=f"{learning / 1e6:.1f} million of its numbers learn")
@@ -184,7 +191,7 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
     if config.prior > 0 and captions:
         run.control.report(message="Reading what the base model knows, so that it is kept")
         prior = Prior(pipe, captions, run.config.seed)
-        sparing = Sparing(prior, run.config.seed) if config.preset == "everything" else None
+        sparing = Sparing(prior, run.config.seed, heed) if config.preset == "everything" else None
     elif config.prior > 0:
         print(f"Note: {base} brings no captions.txt, so nothing keeps it from forgetting what it knows.")
     watched = config.watch or list(dict.fromkeys(text for text in data["text"] if text))[:4]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 PRESETS = {
     "style": "how things look; the fewest changes",
     "concept": "what new words mean, drawn in the ways the model knows",
-    "everything": "both; the closest to your pictures",
+    "everything": "what the model draws, the closest to your pictures, and where it disturbs least",
 }
 """Plain name -> what it is for."""
 

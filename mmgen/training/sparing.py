@@ -15,6 +15,8 @@ and learned tokens act on every input alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -32,9 +34,10 @@ class Sparing:
     Args:
         prior: the base, which draws `DRAWS` of its captions here.
         seed: of these drawings.
+        on_part: called after each batch of them; what it raises ends the work.
     """
 
-    def __init__(self, prior: Prior, seed: int):
+    def __init__(self, prior: Prior, seed: int, on_part: Callable[[], object] = lambda: None):
         pipe = prior.pipe
         moments: dict[str, torch.Tensor] = {}
         hooks = []
@@ -55,6 +58,7 @@ class Sparing:
         try:
             for _ in range(DRAWS // BATCH):
                 prior.draw(BATCH, rng)
+                on_part()
         finally:
             for hook in hooks:
                 hook.remove()
