@@ -87,7 +87,7 @@ def pipe(trained) -> MultimodalGANPipeline:
 
 def tiny_decoder(**changes) -> CaptionDecoder:
     torch.manual_seed(3)
-    sizes = {"fused_channels": 32, "reference_channels": 80, "width": 32, "depth": 2, "heads": 2, "glance": True}
+    sizes = {"fused_channels": 32, "reference_channels": 80, "width": 32, "depth": 2, "heads": 2, "has_glance": True}
     sizes |= changes
     return CaptionDecoder(["", "", " red", " apple", " flat"], **sizes).eval()
 
@@ -125,10 +125,10 @@ def test_weights_reach_the_prefix_and_zero_is_absence(tiny_checkpoint):
 
 
 def test_a_decoder_from_before_the_glance_still_loads(tmp_path):
-    old = tiny_decoder(glance=False)
+    old = tiny_decoder(has_glance=False)
     old.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    del config["glance"]
+    del config["has_glance"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     new = CaptionDecoder.from_pretrained(tmp_path)
     assert new.glance is None

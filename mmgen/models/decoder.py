@@ -56,7 +56,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         readers: layers that make it.
         max_pieces: of the longest caption.
         dropout: in training.
-        glance: whether the prefix starts from one; decoders that were trained before there was any have none.
+        has_glance: whether the prefix starts from one; decoders that were trained before there was any have none.
     """
 
     @register_to_config
@@ -73,7 +73,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         readers: int = 2,
         max_pieces: int = 40,
         dropout: float = 0.2,
-        glance: bool = False,
+        has_glance: bool = False,
     ):
         super().__init__()
         self.pooled_in = nn.Linear(fused_channels, width)
@@ -83,7 +83,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         self.reference_in = nn.Linear(reference_channels, width)
         self.reference_place = nn.Parameter(torch.randn(reference_grid, width) * 0.02)
         self.glance = None
-        if glance:
+        if has_glance:
             flat = reference_grid * reference_channels
             self.glance = nn.Sequential(nn.Dropout(1.5 * dropout), nn.Linear(flat, width), nn.LayerNorm(width))
         self.queries = nn.Parameter(torch.randn(prefix, width) * 0.02)
@@ -130,7 +130,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         weights = reference_weights.float()[:, :, None].expand(-1, -1, grid).flatten(1)
         log_weights = torch.cat([fused.log_weights, weights.log(), weights.new_zeros(n, len(self.queries))], dim=1)
         start = self.pooled_in(fused.pooled)
-        if self.glance:
+        if self.glance is not None:
             flat = even.flatten(2)
             shares = reference_weights.float() / reference_weights.float().sum(1, keepdim=True).clamp_min(1)
             start = start + (shares[:, :, None] * self.glance(F.rms_norm(flat, flat.shape[-1:]))).sum(1)

@@ -70,7 +70,7 @@ def prepare_decoder(
     pieces = Pieces(tokenizer, [*answers, *(captions[0] for captions in data["captions"])])
     torch.manual_seed(seed)
     sizes = {"fused_channels": pipe.fusion.config.width, "reference_channels": pipe.fusion.config.reference_channels}
-    sizes |= {"reference_grid": pipe.fusion.config.reference_grid, "glance": True}
+    sizes |= {"reference_grid": pipe.fusion.config.reference_grid, "has_glance": True}
     longest = 2 * pieces.longest
     if teacher is None:
         decoder = CaptionDecoder(pieces.vocabulary, **sizes, max_pieces=longest)
