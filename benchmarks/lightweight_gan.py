@@ -225,12 +225,13 @@ def write_real(data, size: int, folder: Path) -> dict:
 
     (folder / "pictures").mkdir()
     packed = pack_pictures(data, size, folder / "packed")
-    lines = []
+    lines, known = [], {key: data[key][:] for key in ("captions", "label", "concept", "style")}
     for index, pixels in enumerate(packed):
         name = f"pictures/{index:07d}.png"
         to_pil(from_uint8(torch.from_numpy(pixels.copy()))[None])[0].save(folder / name)
-        known = {key: data[key][index] for key in ("label", "concept", "style")}
-        lines.append(json.dumps({"file_name": name, "text": caption(data["captions"][index]), **known}) + "\n")
+        row = {key: values[index] for key, values in known.items()}
+        row |= {"file_name": name, "captions": [caption(row["captions"])]}
+        lines.append(json.dumps(row) + "\n")
     (folder / "metadata.jsonl").write_text("".join(lines))
     shutil.rmtree(folder / "packed")
     return {"pictures": len(packed)}

@@ -12,7 +12,6 @@ import torch
 from mmgen.checkpoints import load_pipeline
 from mmgen.training.gan import ConditionalGenerator
 from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
-from mmgen.training.presets import choose
 from mmgen.training.prior import Prior
 from mmgen.training.sparing import Sparing
 
@@ -31,10 +30,14 @@ def sparing(pipe) -> Sparing:
     return Sparing(Prior(pipe, [KNOWN], seed=0), seed=0)
 
 
-def learner(pipe) -> ConditionalGenerator:
+def learner(pipe, sparing: Sparing, spares: bool) -> tuple[ConditionalGenerator, torch.optim.Optimizer]:
+    """A copy of the base of which the layers that can be spared learn, and its optimizer, which spares them or not."""
     model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator))
-    choose(model, "everything")
-    return model
+    sparing.restrict(model)
+    optimizer = finetuning_optimizer(model)
+    if spares:
+        sparing.guard(model, optimizer)
+    return model, optimizer
 
 
 def test_what_a_layer_saw_much_of_is_left_alone_and_the_rest_is_free(sparing):
@@ -57,11 +60,7 @@ def test_new_words_are_learned_at_less_cost_to_the_old(pipe, sparing):
     wanted = torch.randn_like(new.latents[:1]).expand_as(new.latents)
     moved = {}
     for spares in (True, False):
-        model = learner(pipe)
-        sparing.restrict(model)
-        optimizer = finetuning_optimizer(model)
-        if spares:
-            sparing.guard(model, optimizer)
+        model, optimizer = learner(pipe, sparing, spares)
         start = None
         for _ in range(400):
             loss = (model(new.z, new.condition) - wanted).abs().mean()
@@ -79,11 +78,7 @@ def test_new_words_are_learned_at_less_cost_to_the_old(pipe, sparing):
 def test_a_step_is_the_step_without_times_what_is_free(pipe, sparing):
     steps = []
     for spares in (False, True):
-        model = learner(pipe)
-        sparing.restrict(model)
-        optimizer = finetuning_optimizer(model)
-        if spares:
-            sparing.guard(model, optimizer)
+        model, optimizer = learner(pipe, sparing, spares)
         before = {name: model.get_submodule(name).weight.detach().clone() for name in sparing.free}
         generator = torch.Generator().manual_seed(1)
         for name in sparing.free:
@@ -96,7 +91,7 @@ def test_a_step_is_the_step_without_times_what_is_free(pipe, sparing):
 
 
 def test_only_the_weights_of_layers_that_draw_learn(pipe, sparing):
-    model = learner(pipe)
+    model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator))
     count = sparing.restrict(model)
     learning = {name for name, value in model.named_parameters() if value.requires_grad}
     assert learning == {f"{name}.weight" for name in sparing.free}

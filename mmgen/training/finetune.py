@@ -109,9 +109,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
         decoder_learns = reconstruction(pipe.autoencoder, lesson.pictures, run.device) < GOOD_PSNR
 
     model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator)).to(run.device)
-    learning = choose(model, config.preset)
-    if lesson.sparing:
-        learning = lesson.sparing.restrict(model)
+    learning = lesson.sparing.restrict(model) if lesson.sparing else choose(model, config.preset)
     autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
     ema = Ema(model, half_life=config.ema_images)
     learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
