@@ -1,4 +1,4 @@
-"""The decoder: what it reads, what it learns, and every way to ask it."""
+"""The decoder: what it learns, and every way to ask it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from conftest import serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageDraw
+from test_caption_decoder import tiny_decoder
 from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -24,7 +25,6 @@ from mmgen.evaluation import bench
 from mmgen.evaluation.captions import label_of, token_f1
 from mmgen.evaluation.report import table
 from mmgen.hub.prepare import prepare
-from mmgen.models.decoder import CaptionDecoder
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training import decoder_data
 from mmgen.training.decoder import from_gpt2
@@ -83,77 +83,6 @@ def trained(tiny_checkpoint, shapes, folder) -> Path:
 @pytest.fixture(scope="module")
 def pipe(trained) -> MultimodalGANPipeline:
     return MultimodalGANPipeline.from_pretrained(trained)
-
-
-def tiny_decoder(**changes) -> CaptionDecoder:
-    torch.manual_seed(3)
-    sizes = {"fused_channels": 32, "reference_channels": 80, "width": 32, "depth": 2, "heads": 2, "has_glance": True}
-    sizes |= changes
-    return CaptionDecoder(["", "", " red", " apple", " flat"], **sizes).eval()
-
-
-@torch.no_grad()
-def test_weights_reach_the_prefix_and_zero_is_absence(tiny_checkpoint):
-    fusion = MultimodalGANPipeline.from_pretrained(tiny_checkpoint).fusion
-    decoder = tiny_decoder()
-    torch.manual_seed(0)
-    text, references = torch.randn(1, 3, 32), torch.randn(1, 2, 16, 80)
-
-    def prefix(text_weight: float, weights: list[float], count: int = 2) -> torch.Tensor:
-        weighed = torch.tensor([weights])
-        shown = references[:, :count]
-        fused = fusion(text, torch.ones(1, 3), torch.tensor([text_weight]), shown, weighed)
-        return decoder.read(fused, shown, weighed)
-
-    both = prefix(1.0, [1.0, 1.0])
-    assert both.shape == (1, 8, 32)
-    for absent, shorter in (
-        (prefix(1.0, [1.0, 0.0]), prefix(1.0, [1.0], 1)),
-        (prefix(1.0, [0, 0.0]), prefix(1.0, [], 0)),
-    ):
-        torch.testing.assert_close(absent, shorter, rtol=0, atol=1e-5)  # Other shapes may be summed in another order.
-    for other in (prefix(1.0, [1.0, 0.5]), prefix(0.5, [1.0, 1.0]), prefix(0.0, [1.0, 1.0]), prefix(1.0, [2.0, 1.0])):
-        assert (other - both).abs().max() > 1e-4
-    before = prefix(0.0, [1.0, 0.0])
-    text += 1.0
-    references[:, 1] += 1.0
-    assert torch.equal(prefix(0.0, [1.0, 0.0]), before)
-    words = prefix(1.0, [0.0, 0.0])
-    decoder.glance[1].weight.mul_(-1)
-    assert (prefix(0.0, [1.0, 0.0]) - before).abs().max() > 1e-3
-    assert torch.equal(prefix(1.0, [0.0, 0.0]), words)
-
-
-def test_a_decoder_from_before_the_glance_still_loads(tmp_path):
-    old = tiny_decoder(has_glance=False)
-    old.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    del config["has_glance"]
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    new = CaptionDecoder.from_pretrained(tmp_path)
-    assert new.glance is None
-    for name, value in old.state_dict().items():
-        assert torch.equal(value, new.state_dict()[name])
-
-
-@torch.no_grad()
-def test_a_probability_is_that_of_the_whole_caption(tiny_checkpoint):
-    fusion = MultimodalGANPipeline.from_pretrained(tiny_checkpoint).fusion
-    decoder = tiny_decoder()
-    torch.manual_seed(0)
-    shown, ones = torch.randn(2, 1, 16, 80), torch.ones(2, 1)
-    fused = fusion(torch.zeros(2, 0, 32), torch.zeros(2, 0), torch.zeros(2), shown, ones)
-    for row, captions in enumerate(decoder.describe(fused, shown, ones, num_captions=3)):
-        assert [c.probability for c in captions] == sorted((c.probability for c in captions), reverse=True)
-        for caption in captions:
-            pieces, rest = [], " " + caption.text
-            while rest:
-                place = next(i for i, piece in enumerate(decoder.config.vocabulary) if piece and rest.startswith(piece))
-                pieces, rest = [*pieces, place], rest.removeprefix(decoder.config.vocabulary[place])
-            given = torch.tensor([pieces, pieces])
-            logits = decoder(fused, shown, ones, given)
-            chances = -decoder.loss(logits[row][None], given[:1], torch.tensor([len(pieces)])) * (len(pieces) + 1)
-            assert caption.probability == pytest.approx(chances.exp().item(), rel=1e-3)
 
 
 def test_it_names_what_it_was_shown(pipe, trained):
@@ -227,10 +156,14 @@ def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_pa
         desk.caption_rest("local", draft_id, Studio(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)), tell)
 
 
-def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(trained, shapes, folder):
-    command = ["finetune", "--data", str(shapes), "--base", str(trained), "--steps", "3", "--batch-size", "8"]
-    assert main([*command, "--output", str(folder / "finetuned")]) == 0
-    tuned = MultimodalGANPipeline.from_pretrained(folder / "finetuned" / "pipeline")
+@pytest.mark.parametrize("how", ["finetune", "train gan"])
+def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(how, trained, shapes, tmp_path):
+    command = [*how.split(), "--data", str(shapes), "--base", str(trained), "--steps", "3", "--batch-size", "8"]
+    if how == "train gan":
+        command += ["--encoders", str(trained), "--autoencoder", str(trained / "autoencoder"), "--size", "64"]
+        command += ["--cache", str(tmp_path / "cache"), "--log-with", "none", "--regression-steps", "0"]
+    assert main([*command, "--output", str(tmp_path / "run")]) == 0
+    tuned = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
     base = MultimodalGANPipeline.from_pretrained(trained)
     assert not torch.equal(tuned.fusion.summary, base.fusion.summary)
     picture = draw("green", "circle", "round")

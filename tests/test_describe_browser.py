@@ -34,7 +34,7 @@ def studio(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, studio):  # noqa: F811
+def page(browser, studio):
     complaints: list[str] = []
     page = browser.new_page()
     page.set_default_timeout(WAIT)

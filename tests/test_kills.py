@@ -29,23 +29,23 @@ def pairs(tmp_path_factory) -> Path:
     return write_creatures(tmp_path_factory.mktemp("pairs"), NAMES[:4], size=48)
 
 
-def test_sixteen_kills_of_the_training(tiny_checkpoint, pairs, tmp_path):
+def test_eighteen_kills_of_the_training(tiny_checkpoint, pairs, tmp_path):
     output = tmp_path / "run"
     command = ["finetune", "--data", str(pairs), "--base", str(tiny_checkpoint), "--output", str(output), "--resume"]
     command += ["--steps", "1000000", "--save-minutes", "0.002", "--batch-size", "4", "--no-tune-autoencoder"]
-    script = [sys.executable, str(ROOT / "tests" / "killed.py"), "16", "7", *command]
+    script = [sys.executable, str(ROOT / "tests" / "killed.py"), "18", "7", *command]
     done = subprocess.run(
         script, capture_output=True, text=True, timeout=300, env={**os.environ, "MALLOC_TOP_PAD_": "0"}
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert "killed 16 times" in done.stdout and status(output)["state"] == "done"
+    assert "killed 18 times" in done.stdout and status(output)["state"] == "done"
     load_pipeline(output / "pipeline")
     steps = [int(line.split(",")[0]) for line in (output / "log.csv").read_text().splitlines()[1:]]
     assert steps == sorted(set(steps)) and steps[-1] >= status(output)["step"] - 2
     json.loads((output / "config.json").read_text())
 
 
-def test_four_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
+def test_two_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
     """The studio alone is killed: the job trains on. Both are: after a restart the job is there to be resumed."""
     rng = random.Random(3)
     home = tmp_path / "home" / "local"
@@ -56,7 +56,7 @@ def test_four_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
     settings = Settings(minutes=60, tune_autoencoder=False)
     job = jobs.start(draft, tiny_checkpoint, "creatures", settings).id
     reached = 0
-    for number in range(4):
+    for number in range(2):
         studio = open_studio(tiny_checkpoint, tmp_path)
         try:
             wait_until_it_moves(jobs, job, studio)

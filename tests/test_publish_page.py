@@ -158,7 +158,7 @@ ANSWERS: list[bytes] = []
 """Everything that the page was sent."""
 
 
-def test_a_person_publishes_and_loads_it_back(open_page, hub, job):  # noqa: F811
+def test_a_person_publishes_and_loads_it_back(open_page, hub, job):
     page = open_page("?prompt=a+cat")
     page.on("response", lambda response: _keep_answer(response))
     page.reload()
@@ -229,7 +229,7 @@ def _keep_answer(response) -> None:
         pass
 
 
-def test_a_phone_shows_the_tab_without_scrolling_sideways(open_page):  # noqa: F811
+def test_a_phone_shows_the_tab_without_scrolling_sideways(open_page):
     page = open_page("?__theme=dark", viewport={"width": 390, "height": 844})
     page.get_by_role("tab", name="Publish").click()
     expect(page.locator("#account")).to_contain_text("ann", timeout=WAIT)

@@ -24,7 +24,7 @@ def expect_to_move(page: Page) -> None:
     assert step(page) > old
 
 
-def test_pictures_become_a_model_that_draws(open_page, tmp_path):  # noqa: F811
+def test_pictures_become_a_model_that_draws(open_page, tmp_path):
     page = open_page()
     page.get_by_role("tab", name="Train").click()
     (tmp_path / "renamed.png").write_text("I am no picture.")
@@ -86,7 +86,7 @@ def test_pictures_become_a_model_that_draws(open_page, tmp_path):  # noqa: F811
     expect(page.locator("#preview img")).to_have_attribute("src", old, timeout=WAIT)
 
 
-def test_a_phone_shows_the_tab_without_scrolling_sideways(open_page, tmp_path):  # noqa: F811
+def test_a_phone_shows_the_tab_without_scrolling_sideways(open_page, tmp_path):
     page = open_page("?__theme=dark", viewport={"width": 390, "height": 844})
     page.get_by_role("tab", name="Train").click()
     page.locator("#drop input[type=file]").set_input_files(draw_pictures(tmp_path, 2))

@@ -159,7 +159,9 @@ def _gan(arguments: argparse.Namespace) -> None:
     if arguments.base:
         fusion = _part_of(arguments.base, "fusion", Fusion)
         generator = _part_of(arguments.base, "generator", Generator).widened(latent_channels)
+        reading = _reading_of(arguments.base)
     else:
+        reading = {}
         sizes = (cache.words.shape[1], cache.references.shape[2], cache.references.shape[1])
         fusion = Fusion(*sizes, width=arguments.width)
         generator = Generator(latent_channels, latent_size, width=arguments.width, depth=arguments.depth)
@@ -168,7 +170,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     def export(model) -> None:
         folder = save_path(arguments.output)
         parts = model.fusion, model.generator, autoencoder
-        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions)
+        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions, **reading)
 
     train_gan(run_config, config, cache, sampler, fusion, generator, autoencoder, cnn, export, rest)
 
@@ -178,6 +180,17 @@ def _part_of(base: Path, name: str, kind: type):
     if not (base / name / "config.json").is_file():
         raise UserError(f"{base} holds no {name}. Give a checkpoint made by mmgen.")
     return kind.from_pretrained(base / name, use_safetensors=True, low_cpu_mem_usage=False).float()
+
+
+def _reading_of(base: Path) -> dict[str, object]:
+    """The decoder of a checkpoint, if it has one, with the fusion it learned to read: that of the GAN learns on."""
+    from mmgen.models.decoder import CaptionDecoder
+    from mmgen.models.fusion import Fusion
+
+    if not (base / "decoder").is_dir():
+        return {}
+    fusion = "decoder_fusion" if (base / "decoder_fusion").is_dir() else "fusion"
+    return {"decoder": _part_of(base, "decoder", CaptionDecoder), "decoder_fusion": _part_of(base, fusion, Fusion)}
 
 
 def _train_split(source: Path, need_text: bool = True):

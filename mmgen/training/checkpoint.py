@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
@@ -28,16 +29,20 @@ def write_checkpoint(
     autoencoder: ImageAutoencoder,
     styles: Sequence[str] = (),
     captions: Sequence[str] = (),
+    decoder: CaptionDecoder | None = None,
+    decoder_fusion: Fusion | None = None,
 ) -> None:
     """Write a checkpoint of parts that were trained with the encoders of `mmgen encoders`.
 
     Args:
         encoders: folder made by `mmgen encoders`.
         captions: some that it was trained on; see `save_checkpoint`.
+        decoder_fusion: the fusion with which the decoder learned to read.
     """
     bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
     cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
-    pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, fusion, generator, autoencoder, styles=styles)
+    drawing, reading = (fusion, generator, autoencoder), (decoder, decoder_fusion)
+    pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, *drawing, *reading, styles=styles)
     save_checkpoint(folder, pipe, [captions])
 
 
