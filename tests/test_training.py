@@ -159,6 +159,8 @@ def test_an_existing_run_is_neither_overwritten_nor_invented(train, autoencoder,
     options = ("--autoencoder", autoencoder, *GAN, "--steps", 1)
     assert train("gan", tmp_path / "run", *options, "--resume") == 1
     assert "nothing to resume" in capsys.readouterr().err
+    assert train("gan", tmp_path / "run", *options, "--resume", "--autoencoder", "/nowhere") == 1
+    assert "nothing to resume" in capsys.readouterr().err  # That comes before anything else.
     assert train("gan", tmp_path / "run", *options) == 0
     before = weights(tmp_path / "run" / "pipeline")
     assert train("gan", tmp_path / "run", *options) == 1

@@ -27,18 +27,13 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import sys
-
-    from huggingface_hub.utils import disable_progress_bars, logging
-
+    from mmgen.cli.sending import hush_client, print_files, tell_progress
     from mmgen.errors import UserError
     from mmgen.hub.space import HARDWARE, deploy
 
     if arguments.hardware not in HARDWARE:
         raise UserError(f"There is no hardware {arguments.hardware!r}. Give one of {', '.join(HARDWARE)}.")
-    logging.set_verbosity_error()  # What goes wrong for good is told at the end, in one sentence.
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    hush_client()
     deployed = deploy(
         arguments.name,
         arguments.checkpoint,
@@ -46,12 +41,9 @@ def run(arguments: argparse.Namespace) -> None:
         oauth=arguments.oauth,
         hardware=arguments.hardware,
         dry_run=arguments.dry_run,
-        on_progress=lambda share, text: print(text, file=sys.stderr),
+        on_progress=tell_progress,
     )
     if arguments.dry_run:
-        for file in deployed.files:
-            print(f"{file.size:>12,}  {file.path}")
-        print(f"{sum(file.size for file in deployed.files):>12,}  bytes in {len(deployed.files)} files\n")
-        print(deployed.readme)
+        print_files(deployed.files, deployed.readme)
         return
     print(f"{deployed.url}  {len(deployed.files)} files, commit {deployed.commit}")

@@ -21,27 +21,19 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import sys
-
-    from huggingface_hub.utils import disable_progress_bars, logging
-
+    from mmgen.cli.sending import hush_client, print_files, tell_progress
     from mmgen.hub.publish import publish
 
-    logging.set_verbosity_error()  # What goes wrong for good is told at the end, in one sentence.
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    hush_client()
     published = publish(
         arguments.checkpoint,
         arguments.name,
         private=not arguments.public,
         dry_run=arguments.dry_run,
-        on_progress=lambda share, text: print(text, file=sys.stderr),
+        on_progress=tell_progress,
         revision=arguments.revision,
     )
     if arguments.dry_run:
-        for file in published.files:
-            print(f"{file.size:>12,}  {file.path}")
-        print(f"{sum(file.size for file in published.files):>12,}  bytes in {len(published.files)} files\n")
-        print(published.card)
+        print_files(published.files, published.card)
         return
     print(f"{published.url}  {len(published.files)} files, commit {published.commit}")

@@ -87,12 +87,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _configs(arguments: argparse.Namespace, recipe: type):
-    """The run's config, the recipe, and the rest of what was asked for."""
+    """The run's config, whose folder can take it, the recipe, and the rest of what was asked for."""
+    from mmgen.training.run import check_output
+
     asked = vars(arguments)
     fields = [{f.name for f in dataclasses.fields(kind)} & asked.keys() for kind in (RunConfig, recipe)]
     kinds = zip((RunConfig, recipe), fields, strict=True)
     made = [kind(**{name: asked[name] for name in names}) for kind, names in kinds]
     known = set().union(*fields, {"run", "command"})
+    check_output(made[0])
     return *made, {name: value for name, value in asked.items() if name not in known}
 
 

@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.training.checkpoint import read_captions, save_checkpoint
     from mmgen.training.decoder import prepare_decoder, train_decoder
     from mmgen.training.gan import save_path
+    from mmgen.training.run import check_output
 
     config = DecoderConfig(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(DecoderConfig)})
     asked = vars(arguments)
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     run_config = DecoderRunConfig(**given)
     if run_config.steps is None and run_config.minutes is None:
         run_config.minutes = MINUTES
+    check_output(run_config)
     base = find_checkpoint(arguments.base or default_checkpoint())
     splits = [load_pairs(source) for source in arguments.data]
     if not all("train" in split for split in splits):

@@ -41,6 +41,26 @@ from mmgen.training.control import Control, write_whole
 CLOCK = "clock.json"
 
 
+def saved_states(output: Path) -> list[Path]:
+    """The folders of a run's saved states, the newest last."""
+    return sorted(path for path in output.glob("state-*") if path.is_dir())
+
+
+def check_output(config: RunConfig) -> None:
+    """Find out before anything long is prepared that a run cannot start, or go on, in its folder.
+
+    Raises:
+        UserError: it holds another run and `resume` was not asked for, or the other way round.
+    """
+    states = saved_states(Path(config.output))
+    if states and not config.resume:
+        raise UserError(
+            f"{config.output} already holds a run. Add --resume to go on with it, or choose another --output."
+        )
+    if config.resume and not states:
+        raise UserError(f"There is nothing to resume in {config.output}. Leave --resume away to start anew.")
+
+
 class Run:
     """A run that can be stopped at any moment and goes on as if it had not been.
 
@@ -63,13 +83,7 @@ class Run:
         self._stop = False
         self._last_loss: float | None = None
         self._postfix: dict[str, str] = {}
-        states = self._states()
-        if states and not config.resume:
-            raise UserError(
-                f"{self.output} already holds a run. Add --resume to go on with it, or choose another --output."
-            )
-        if config.resume and not states:
-            raise UserError(f"There is nothing to resume in {self.output}. Leave --resume away to start anew.")
+        check_output(config)
         precision = config.precision
         if precision == "auto":
             precision = "bf16" if has_fast_bf16(best_device()) else "no"
@@ -118,7 +132,7 @@ class Run:
             UserError: machines whose disks hold different states.
         """
         if self.config.resume:
-            newest = self._states()[-1]
+            newest = saved_states(self.output)[-1]
             mine = torch.tensor([int(newest.name.rpartition("-")[2])], device=self.device)
             if len(set(self.accelerator.gather(mine).tolist())) > 1:
                 raise UserError(
@@ -236,7 +250,7 @@ class Run:
             (part / CLOCK).write_text(json.dumps({"seconds": round(self.seconds, 3)}))
             part.rename(final)
         if self.is_main:
-            for old in self._states()[:-2]:
+            for old in saved_states(self.output)[:-2]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
@@ -245,9 +259,6 @@ class Run:
 
     def _unwrap(self, models: list[nn.Module], folder: str) -> None:
         models[:] = [self.accelerator.unwrap_model(model) for model in models]
-
-    def _states(self) -> list[Path]:
-        return sorted(path for path in self.output.glob("state-*") if path.is_dir())
 
     def _note_config(self, asked: dict[str, object]) -> None:
         """Write config.json at the start; on resume append what was asked for now, and say what differs."""
