@@ -63,8 +63,8 @@ def main() -> None:
         "  words and fusion": lambda: pipe.fuse(prompt, none, []),
         "  generator": generate,
         "  image decoder": decode,
-        "  one reference read": lambda: pipe.encode_references([picture]),
-        "  fusion with it": lambda: pipe.fuse(prompt, tokens, [1.0]),
+        "one reference read": lambda: pipe.encode_references([picture]),
+        "words, and fusion with the reference": lambda: pipe.fuse(prompt, tokens, [1.0]),
         "one picture from words and a reference": lambda: pipe(prompt, references=[picture], seed=1),
         "four pictures from words": lambda: pipe(prompt, seed=1, num_images=4),
     }

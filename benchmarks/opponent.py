@@ -4,8 +4,9 @@
         --output DIR
 
 Trained is the package's own `Trainer`, with the settings that it has where nothing is asked of it. On a GPU it runs
-as published. On a CPU, which it refuses, the same code runs with its moves to CUDA left out. Nothing is saved but the
-pictures drawn at the end and `seen.json`; its own sample sheets, which cost it time, are left out.
+as published. On a CPU, which it refuses, the same code runs with its moves to CUDA left out. Beside the pictures drawn
+at the end and `seen.json` it saves its own states, to which it goes back when a loss is no number; they count in its
+time. Its sample sheets, which cost it time, are left out.
 """
 
 from __future__ import annotations

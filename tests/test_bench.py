@@ -14,6 +14,7 @@ from mmgen.data.folder import load_pairs
 from mmgen.evaluation import bench
 from mmgen.evaluation.distances import frechet, kernel, precision_recall
 from mmgen.evaluation.judge import load_judge
+from mmgen.evaluation.report import table
 
 STYLES = ("plain", "pale", "squat")
 
@@ -124,6 +125,11 @@ def test_the_command_prints_and_writes_all_splits(tiny_checkpoint, creatures, ca
     assert found["reconstruction"][creatures.name]["pictures"] == 12
     printed = capsys.readouterr().out
     assert "retrieval@1 of 100 |" in printed and "Style of a reference followed" in printed
+    assert table(found).strip() == printed.strip()  # What is no number is null in the file.
+    assert main([*command, "--json", str(tmp_path / "gone" / "report.json")]) == 1
+    assert "There is no folder" in capsys.readouterr().err
+    assert main([*command, "--photographs", str(creatures), "--prompts", "12"]) == 1
+    assert "has no split test" in capsys.readouterr().err
 
 
 def test_an_unknown_split_is_told(capsys):

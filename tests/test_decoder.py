@@ -166,6 +166,7 @@ def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(how, trained,
     tuned = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
     base = MultimodalGANPipeline.from_pretrained(trained)
     assert not torch.equal(tuned.fusion.summary, base.fusion.summary)
+    assert (tmp_path / "run" / "pipeline" / "training.csv").is_file()
     picture = draw("green", "circle", "round")
     assert tuned.describe(picture) == base.describe(picture)
 

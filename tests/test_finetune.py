@@ -67,6 +67,7 @@ def test_it_learns_and_leaves_a_whole_checkpoint(base, pairs, tmp_path):
     assert read_captions(result) == [[caption(name) for name in NAMES[:6]], KNOWN]
     facts = json.loads((result / "training.json").read_text())
     assert (facts["pictures"], facts["steps"], facts["images"]) == (6, 60, 480)
+    assert (result / "training.csv").read_text().startswith("step,")
     said = status(tmp_path / "run")
     assert said["state"] == "done" and said["step"] == 60 and said["error"] is None
     sheets = sorted(path.stem for path in (tmp_path / "run" / "samples").glob("*.png"))

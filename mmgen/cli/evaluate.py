@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     count = 200 if arguments.quick else arguments.prompts
     if count < 10:
         raise UserError(f"--prompts is {count}; give at least 10.")
+    check_writable(arguments.json)
     checkpoint = arguments.checkpoint or default_checkpoint()
     pipe = load_pipeline(checkpoint)
     judge = load_judge(arguments.cache)
@@ -53,9 +54,17 @@ def run(arguments: argparse.Namespace) -> None:
         pipe, judge, arguments.data, photographs, arguments.cache, count, arguments.split or SPLITS, progress
     )
     report["checkpoint"] = str(checkpoint)
+    print(table(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(_without_nan(report), indent=2) + "\n")
-    print(table(report))
+
+
+def check_writable(file: Path | None) -> None:
+    """Find out before the long work that its numbers could not be written."""
+    from mmgen.errors import UserError
+
+    if file and not file.parent.is_dir():
+        raise UserError(f"There is no folder {file.parent} to write {file.name} into. Make it first.")
 
 
 def progress(things: Iterable, what: str) -> Iterable:

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     import json
 
     from mmgen.checkpoints import default_checkpoint, load_pipeline
-    from mmgen.cli.evaluate import progress
+    from mmgen.cli.evaluate import check_writable, progress
     from mmgen.data.folder import load_pairs
     from mmgen.data.pack import pack_pictures
     from mmgen.evaluation.captions import caption_scores, table
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.pictures < 1:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
+    check_writable(arguments.json)
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
     pipe.check_decoder()
     splits = load_pairs(arguments.data)
@@ -48,6 +49,6 @@ def run(arguments: argparse.Namespace) -> None:
     pictures = pack_pictures(splits["train"], pipe.image_size, arguments.cache)
     plain = cache_references(pictures, cnn, arguments.cache, pipe.device)
     scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
+    print(table(scores, arguments.split))
     if arguments.json:
         arguments.json.write_text(json.dumps(scores, indent=2) + "\n")
-    print(table(scores, arguments.split))

@@ -173,7 +173,8 @@ def _gan(arguments: argparse.Namespace) -> None:
     def export(model) -> None:
         folder = save_path(arguments.output)
         parts = model.fusion, model.generator, autoencoder
-        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions, **reading)
+        log = Path(arguments.output) / "log.csv"
+        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions, **reading, log=log)
 
     train_gan(run_config, config, cache, sampler, fusion, generator, autoencoder, cnn, export, rest)
 

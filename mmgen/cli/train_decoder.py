@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from mmgen.errors import UserError
@@ -20,7 +21,9 @@ def add_parser(parts, number, add_options) -> None:
     part.add_argument("--output", default="runs/decoder", help="folder of the run (default runs/decoder)")
     part.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for decoded pictures and the like")
     length = part.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=number(float, 0.01), help=f"of training (default {MINUTES:g})")
+    length.add_argument(
+        "--minutes", type=number(float, 0.01), help=f"of training, all sittings together (default {MINUTES:g})"
+    )
     length.add_argument("--steps", type=number(int, 1), help="the step to stop at, from the start, instead")
     part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
     part.add_argument(
@@ -44,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.devices import best_device
     from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
     from mmgen.pipeline import MultimodalGANPipeline
-    from mmgen.training.checkpoint import read_captions, save_checkpoint
+    from mmgen.training.checkpoint import LOG_FILE, read_captions, save_checkpoint
     from mmgen.training.decoder import prepare_decoder, train_decoder
     from mmgen.training.gan import save_path
     from mmgen.training.run import check_output
@@ -56,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     if run_config.steps is None and run_config.minutes is None:
         run_config.minutes = MINUTES
     check_output(run_config)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("Training the decoder is for one process. Start it without torchrun.")
     base = find_checkpoint(arguments.base or default_checkpoint())
     splits = [load_pairs(source) for source in arguments.data]
     if not all("train" in split for split in splits):
@@ -80,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     folder = save_path(arguments.output)
     whole = MultimodalGANPipeline.from_pretrained(base, decoder=decoder.cpu(), decoder_fusion=None)
-    save_checkpoint(folder, whole, read_captions(base))
+    save_checkpoint(folder, whole, read_captions(base), log=base / LOG_FILE)  # That of what it draws with.
     print(
         f"{folder}: {base} with a decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights"
     )

@@ -1,8 +1,8 @@
 """The bench: what a checkpoint's pictures are worth, in numbers that cannot be flattered.
 
-Everything is asked of the judge, a network that had no part in the model, on fixed seeds. Pictures without skin tones
-stand for their label; a prompt is a picture's second caption, for emoji the label and the style. A split with fewer
-pictures than prompts is asked again with other seeds.
+Everything but `named_back` is asked of the judge, a network that had no part in the model, on fixed seeds. Pictures
+without skin tones stand for their label; a prompt is a picture's second caption, for emoji the label and the style. A
+split with fewer pictures than prompts is asked again with other seeds.
 """
 
 from __future__ import annotations
@@ -178,7 +178,11 @@ def draw(pipe: MultimodalGANPipeline, prompts: Iterable[str], seeds: Iterable[in
 def split_scores(
     pipe: MultimodalGANPipeline, judge: Judge, real: Gallery, split: str, count: int, progress: Progress
 ) -> dict[str, float]:
-    """Retrieval, distances, diversity and copies of one split; see the README for what each says."""
+    """Retrieval, distances, diversity and copies of one split; see the README for what each says.
+
+    Fréchet, kernel, precision and recall compare `compared` drawings, and as many real pictures of the split, with
+    others of the training split. Their values depend on that number: compare them with the real ones beside them.
+    """
     asked = questions(real, split, count)
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
     kept: list[Image.Image] = []  # The first pictures, for the decoder to name.
@@ -196,6 +200,7 @@ def split_scores(
     precision_real, recall_real = precision_recall(real.raw[own], real.raw[others])
     return {
         "prompts": len(raw),
+        "compared": len(own),
         "retrieval_at_1": ranks.at(1),
         "retrieval_at_1_ceiling": ceiling.at(1),
         "retrieval_at_1_floor": floor.at(1),
@@ -279,8 +284,9 @@ def _mean_distance(vectors: np.ndarray) -> float:
 
 
 def copies(real: Gallery, asked: Questions, raw: np.ndarray) -> dict[str, float]:
-    """How many pictures lie nearer to a training picture than two real ones of one concept and style to each other.
+    """How many pictures lie nearer to a training picture than two real ones of one concept and style to each other?
 
+    Than the median of these, that is; and training pictures are those of the gallery, without skin tones or recolours.
     `copies_real` is the same share of the split's real pictures, each without itself. Both are no numbers where there
     are no two real pictures of one concept and style.
     """
@@ -304,7 +310,8 @@ def reference_following(
     label the one of style S? Asked of labels with at least three styles.
 
     Returns:
-        The share, beside what chance gives and what the real pictures of another label in style S reach as they are.
+        The share, beside what chance gives and what the real pictures of another label in style S reach as they are;
+        no numbers where no label has three styles.
     """
     rng = np.random.default_rng(11)
     trained = np.flatnonzero(real.splits == "train")
@@ -328,7 +335,8 @@ def reference_following(
         hits.append(nearest == style)
         bare.append(of_reference == style)
         chance.append(1 / len(set(real.styles[rows])))
-    return {name: float(np.mean(x)) for name, x in (("followed", hits), ("reference_alone", bare), ("chance", chance))}
+    found = {"followed": hits, "reference_alone": bare, "chance": chance}
+    return {name: float(np.mean(values)) if values else float("nan") for name, values in found.items()}
 
 
 @torch.inference_mode()

@@ -247,7 +247,7 @@ def _few(count: int) -> Finding | None:
 
 def _poor(restored: dict[str, float], count: int) -> Finding | None:
     names = [name for name, psnr in restored.items() if psnr < GOOD_PSNR]
-    if names and sum(restored.values()) / len(restored) < GOOD_PSNR:  # As fine-tuning decides it.
+    if names and sum(restored.values()) / len(restored) < GOOD_PSNR:  # About as fine-tuning decides it.
         of = f" of {len(restored)} that were tried" if len(restored) < count else ""
         loses = "loses" if len(names) == 1 else "lose"
         sentence = (

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmgen.data.folder import load_pairs
 from mmgen.data.splits import UNSEEN_LABELS, UNSEEN_PAIRS
+from mmgen.errors import UserError
 from mmgen.evaluation import bench
 from mmgen.evaluation.judge import SIZE, Judge
 from mmgen.pipeline import MultimodalGANPipeline
@@ -35,8 +36,14 @@ def evaluate(
         cache: folder for what the judge saw of the real pictures.
         count: prompts a split.
         splits: those of `SPLITS` that are wanted; the ones that the data lacks are left out.
+
+    Raises:
+        UserError: a data set cannot be read, or `photographs` has no split `test`.
     """
     pairs = load_pairs(data)
+    others = load_pairs(photographs, need_text=False) if photographs else {}
+    if photographs and "test" not in others:
+        raise UserError(f"{photographs} has no split test; it has {', '.join(others)}. Name one of them test.")
     real = bench.gallery(pairs, judge, cache, progress)
     scores = {
         split: bench.split_scores(pipe, judge, real, split, count, progress)
@@ -52,8 +59,8 @@ def evaluate(
     }
     unseen = [row["path"] for split in (UNSEEN_PAIRS, UNSEEN_LABELS) if split in pairs for row in pairs[split]["image"]]
     sources = {data.name: unseen}
-    if photographs is not None:
-        test = load_pairs(photographs, need_text=False)["test"]
+    if photographs:
+        test = others["test"]
         for style in sorted(set(test["style"])):
             rows = zip(test["image"], test["style"], strict=True)
             sources[style or photographs.name] = [image["path"] for image, own in rows if own == style]
@@ -72,6 +79,7 @@ _ROWS = (
     ("retrieval@5 of 100", "retrieval_at_5", "{:.3f}"),
     ("  real, another style (ceiling)", "retrieval_at_5_ceiling", "{:.3f}"),
     ("  shuffled prompts (floor)", "retrieval_at_5_floor", "{:.3f}"),
+    ("drawings, and real pictures, compared in the next eight rows", "compared", "{:d}"),
     ("Fréchet distance", "frechet", "{:.1f}"),
     ("  real against real", "frechet_real", "{:.1f}"),
     ("kernel distance", "kernel", "{:.4f}"),
@@ -102,11 +110,11 @@ def table(report: dict) -> str:
         cells = [_cell(scores.get(key), form) for scores in splits.values()]
         indent = "&nbsp;&nbsp;" if title.startswith(" ") else ""
         lines.append(f"| {indent}{title.strip()} | " + " | ".join(cells) + " |")
-    following = report["references"]
+    following = {name: _cell(value, "{:.3f}") for name, value in report["references"].items()}
     lines += [
         "",
-        f"Style of a reference followed: {following['followed']:.3f} (the reference itself as the answer "
-        f"{following['reference_alone']:.3f}, chance {following['chance']:.3f}).",
+        f"Style of a reference followed: {following['followed']} (the reference itself as the answer "
+        f"{following['reference_alone']}, chance {following['chance']}).",
         "",
         "| reconstruction of unseen pictures | PSNR, dB | judge's distance | pictures |",
         "|---|---|---|---|",

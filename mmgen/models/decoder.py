@@ -1,4 +1,4 @@
-"""The decoder: GPT-2 reads the fused vector of words and pictures and says what is there."""
+"""The decoder: GPT-2 reads what the fusion makes of words and pictures, and the pictures, and says what is there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Caption:
 
 
 class CaptionDecoder(ModelMixin, ConfigMixin):
-    """The fused vector as prefix of a GPT-2 (Radford et al. 2019; prefixes as in ClipCap, Mokady et al. 2021).
+    """Fused tokens as prefix of a GPT-2 (Radford et al. 2019; prefixes as in ClipCap, Mokady et al. 2021).
 
     The prefix is a few tokens that start as the fused vector and a glance at the references, one linear map of all
     their tokens in their places, and then read the fused tokens and, beside them, the references' own, as a Perceiver

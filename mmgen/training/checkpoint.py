@@ -18,6 +18,7 @@ from mmgen.models.generator import Generator
 from mmgen.pipeline import MultimodalGANPipeline
 
 CAPTIONS_FILE = "captions.txt"
+LOG_FILE = "training.csv"
 MOST_CAPTIONS = 4000
 
 
@@ -31,6 +32,7 @@ def write_checkpoint(
     captions: Sequence[str] = (),
     decoder: CaptionDecoder | None = None,
     decoder_fusion: Fusion | None = None,
+    log: Path | None = None,
 ) -> None:
     """Write a checkpoint of parts that were trained with the encoders of `mmgen encoders`.
 
@@ -38,16 +40,21 @@ def write_checkpoint(
         encoders: folder made by `mmgen encoders`.
         captions: some that it was trained on; see `save_checkpoint`.
         decoder_fusion: the fusion with which the decoder learned to read.
+        log: as `save_checkpoint` takes it.
     """
     bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
     cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
     drawing, reading = (fusion, generator, autoencoder), (decoder, decoder_fusion)
     pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, *drawing, *reading, styles=styles)
-    save_checkpoint(folder, pipe, [captions])
+    save_checkpoint(folder, pipe, [captions], log=log)
 
 
 def save_checkpoint(
-    folder: Path, pipe: MultimodalGANPipeline, captions: Sequence[Sequence[str]], facts: dict[str, object] | None = None
+    folder: Path,
+    pipe: MultimodalGANPipeline,
+    captions: Sequence[Sequence[str]],
+    facts: dict[str, object] | None = None,
+    log: Path | None = None,
 ) -> None:
     """Write `folder` in the diffusers layout, whole or not at all; a checkpoint that stood there is replaced.
 
@@ -59,6 +66,7 @@ def save_checkpoint(
             the last one first; up to `MOST_CAPTIONS` of each, evenly spread, are written, one a line, with an empty
             line between groups.
         facts: about its training, written as training.json.
+        log: the training's log.csv, if there is one there, written as training.csv.
     """
     parts = dict(pipe.components)
     names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion")
@@ -75,6 +83,8 @@ def save_checkpoint(
     (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
     if facts:
         (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    if log and log.is_file():
+        shutil.copyfile(log, part / LOG_FILE)
     old = folder.with_name(folder.name + ".old")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)

@@ -295,5 +295,6 @@ def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPi
         "images": run.images,
         "seconds": round(run.seconds, 1),
     }
-    save_checkpoint(folder, learner, [group for group in (captions, *known) if group], facts)
+    groups = [group for group in (captions, *known) if group]
+    save_checkpoint(folder, learner, groups, facts, run.output / "log.csv")
     return folder

@@ -1,4 +1,4 @@
-"""The whole loss of the GAN.
+"""The whole loss of the GAN, and what fine-tuning adds to it.
 
 Scores have shape [N, scales]: sample i is judged with its own condition, in `real` on a real picture, in `fake` on a
 generated one and in `mismatched` on a real picture with the condition of something else.
