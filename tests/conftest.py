@@ -18,6 +18,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+# Before anything imports torch: tiny networks gain nothing by threads, and two processes' threads wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before anything imports gradio or its client.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"
