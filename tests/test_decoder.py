@@ -160,7 +160,7 @@ def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_pa
 def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(how, trained, shapes, tmp_path):
     command = [*how.split(), "--data", str(shapes), "--base", str(trained), "--steps", "3", "--batch-size", "8"]
     if how == "train gan":
-        command += ["--encoders", str(trained), "--autoencoder", str(trained / "autoencoder"), "--size", "64"]
+        command += ["--encoders", str(trained), "--autoencoder", str(trained / "autoencoder"), "--size", "32"]
         command += ["--cache", str(tmp_path / "cache"), "--log-with", "none", "--regression-steps", "0"]
     assert main([*command, "--output", str(tmp_path / "run")]) == 0
     tuned = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
