@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,10 +20,13 @@ from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
 from mmgen.errors import UserError
 from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.fusion import Fused
+from mmgen.models.generator import Generator
 from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
 from mmgen.training.muon import Muon
 from mmgen.training.run import Run
+from mmgen.training.spread import scaled, spread_ratio
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
 
@@ -118,6 +122,26 @@ def test_the_gan_resumes_to_the_bit_across_the_start_of_the_adversarial_phase(tr
     assert_same_run(tmp_path / "whole", tmp_path / "halves", "state-00000020")
     pipe = MultimodalGANPipeline.from_pretrained(tmp_path / "whole" / "pipeline")
     assert pipe("red circle").images[0].size == (64, 64) and pipe.config.styles == ["flat", "round"]
+
+
+def test_what_is_exported_draws_latents_that_spread_as_real_ones_do(train, autoencoder, tmp_path):
+    class Half(torch.nn.Module):
+        def forward(self, z, condition):
+            return z * condition["half"]
+
+    latents = torch.randn(70, 8, 2, 2)
+    for given, ratio in ((0.8, 1.25), (1.25, 0.8), (0.1, 1.5)):
+        batch = SimpleNamespace(z=latents, latents=latents, condition={"half": torch.full((70, 1, 1, 1), given)})
+        assert spread_ratio(Half(), batch) == pytest.approx(ratio)
+    generator = Generator(latent_channels=8, latent_size=4, width=32, depth=1, noise_channels=8)
+    z, fused = torch.randn(2, 8), Fused(torch.randn(2, 3, 32), torch.zeros(2, 3), torch.randn(2, 32))
+    torch.testing.assert_close(scaled(generator, 1.2)(z, fused), 1.2 * generator(z, fused))
+
+    assert train("gan", tmp_path / "run", "--steps", 2, "--autoencoder", autoencoder, *GAN) == 0
+    average = load_file(tmp_path / "run" / "state-00000002" / "ema.safetensors")["model.generator.to_patch.weight"]
+    file = tmp_path / "run" / "pipeline" / "generator" / "diffusion_pytorch_model.safetensors"
+    exported = load_file(file)["to_patch.weight"].float()  # The untrained autoencoder's latents hardly spread.
+    torch.testing.assert_close(exported, average / 1.5, rtol=2e-3, atol=1e-5)
 
 
 def test_the_autoencoder_resumes_to_the_bit(train, tmp_path):

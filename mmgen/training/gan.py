@@ -2,7 +2,7 @@
 
 First regression: the generator learns to hit the latent of the picture that the words and references name, which is
 four times cheaper a step than the rest. Then adversarial: the discriminator judges the decoded picture, and the
-regression's weight falls.
+regression's weight falls. What is exported draws latents that spread as the real ones do (`mmgen.training.spread`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from mmgen.training.losses import paired_loss
 from mmgen.training.optimizers import adversarial_optimizer, regression_optimizers, step_with_rate
 from mmgen.training.run import Run
 from mmgen.training.sampling import Sampler
+from mmgen.training.spread import SAMPLES, scaled, spread_ratio
+
+SHOWN = 24
+"""Pictures on a sample sheet."""
 
 
 class ConditionalGenerator(nn.Module):
@@ -58,12 +62,13 @@ def train_gan(
     export: Callable[[ConditionalGenerator], None] | None = None,
     recipe: dict[str, object] | None = None,
 ) -> ConditionalGenerator:
-    """Train and return the averaged fusion and generator.
+    """Train and return the averaged fusion and generator, as exported last.
 
     Args:
         cache: of the training split.
         cnn: the frozen CNN in whose features the discriminator judges.
-        export: called with the averaged `ConditionalGenerator` at every sample sheet and at the end.
+        export: called with the averaged `ConditionalGenerator`, its spread matched, at every sample sheet and at the
+            end.
         recipe: what else was asked for, kept in the run's config.json.
     """
     run = Run(run_config, {**asdict(config), **(recipe or {})})
@@ -91,7 +96,11 @@ def train_gan(
     run.keep("ema", ema)
     run.resume()
     noise_channels = generator.config.noise_channels
-    fixed = _fixed_batch(cache, sampler, noise_channels).to(run.device)
+    fixed = _fixed_batch(cache, sampler, noise_channels, SHOWN).to(run.device)
+
+    def matched() -> ConditionalGenerator:
+        sample = _fixed_batch(cache, sampler, noise_channels, SAMPLES).to(run.device)
+        return ConditionalGenerator(ema.model.fusion, scaled(ema.model.generator, spread_ratio(ema.model, sample)))
 
     for step in run.steps():
         rng = np.random.default_rng((run_config.seed, step, run.accelerator.process_index))
@@ -124,16 +133,17 @@ def train_gan(
                 decoded = autoencoder.decode(ema.model(fixed.z, fixed.condition))
             run.sample(grid(interleave(to_pil(from_uint8(fixed.restored)), to_pil(decoded), 12), columns=12))
             if export and run.is_main and run.step + 1 < run_config.steps:
-                export(ema.model)
+                export(matched())
+    result = matched()
     if export and run.is_main:
-        export(ema.model)
-    return ema.model
+        export(result)
+    return result
 
 
-def _fixed_batch(cache: TrainingCache, sampler: Sampler, noise_channels: int) -> Batch:
-    """24 pictures as training draws them, each from its second caption (for emoji the label and the style) alone."""
+def _fixed_batch(cache: TrainingCache, sampler: Sampler, noise_channels: int, count: int) -> Batch:
+    """Pictures as training draws them, each from its second caption (for emoji the label and the style) alone."""
     rng = np.random.default_rng(12345)
-    samples = sampler.draw(24, rng)
+    samples = sampler.draw(count, rng)
     samples.text_weight[:] = 1.0
     samples.reference_weights[:] = 0.0
     samples.open[:] = False
