@@ -69,7 +69,8 @@ def main(folder: Path, batch_size: int) -> None:
     )
     trained = {"fusion": pipe.fusion, "generator": pipe.generator, "average": average}
     values = {f"{part}.{name}": value for part, model in trained.items() for name, value in model.state_dict().items()}
-    drawn = torch.from_numpy(np.stack(sampler.drawn[-8:]))
+    drawn = torch.from_numpy(np.stack([pictures for pictures in sampler.drawn if len(pictures) == batch_size]))
+    assert len(drawn) == 8  # One for each step.
     save_file(
         {name: value.contiguous() for name, value in {**values, "drawn": drawn}.items()},
         folder / f"rank{rank}.safetensors",
