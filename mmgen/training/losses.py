@@ -58,7 +58,7 @@ def paired_loss(latents: torch.Tensor, targets: torch.Tensor, weights: torch.Ten
     return (distance * weights).sum() / weights.sum().clamp_min(1.0)
 
 
-def kept_loss(latents: torch.Tensor, recalled: torch.Tensor, reach: float = 0.2) -> torch.Tensor:
+def kept_loss(latents: torch.Tensor, recalled: torch.Tensor, reach: float = 0.25) -> torch.Tensor:
     """What moving away from the base costs: Huber between latents [N, C, h, w], of slope 1 beyond `reach`; scalar.
 
     L1 pulls as hard at what has hardly moved as at what is lost; it held up what is to be learned, and kept no more.
