@@ -31,7 +31,7 @@ CANDIDATES = 100
 KIN = 150
 DIVERSE_SEEDS = 8
 NAMED = 200
-"""Pictures of a split that the decoder is asked for."""
+"""Pictures of a split that the decoder is asked for, at most; and half the prompts at most."""
 
 Progress = Callable[[Iterable, str], Iterable]
 
@@ -187,7 +187,7 @@ def split_scores(
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
     kept: list[Image.Image] = []  # The first pictures, for the decoder to name.
     pictures = draw(pipe, progress(prompts, split), asked.seeds)
-    raw = judge.look(_keeping(pictures, kept, NAMED if pipe.decoder else 0))
+    raw = judge.look(_keeping(pictures, kept, min(NAMED, count // 2) if pipe.decoder else 0))
     vectors = real.compare(raw)
     ranks = retrieval(real, vectors, labels, seed=1)
     ceiling = retrieval(real, real.seen[asked.rows], labels, seed=1, without_style=styles)

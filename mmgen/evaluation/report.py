@@ -66,7 +66,7 @@ def evaluate(
             sources[style or photographs.name] = [image["path"] for image, own in rows if own == style]
     for name, paths in sources.items():
         if paths:
-            chosen = np.random.default_rng(13).permutation(len(paths))[: min(RESTORED, count)]
+            chosen = np.random.default_rng(13).permutation(len(paths))[: min(RESTORED, count // 2)]
             report["reconstruction"][name] = bench.reconstruction(pipe, judge, [paths[i] for i in chosen], progress)
     return report
 
