@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from pathlib import Path
 
 from mmgen.cli.train import add_options, number
@@ -42,14 +41,15 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
+    from mmgen.cli.train import check_alone
     from mmgen.data.folder import load_pairs
     from mmgen.pipeline import MAX_SEED
     from mmgen.training.config import RunConfig
     from mmgen.training.control import status
     from mmgen.training.finetune import finetune
+    from mmgen.training.run import saved_states
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("Fine-tuning is for one process. Start it without torchrun.")
+    check_alone("Fine-tuning")
     if arguments.seed > MAX_SEED:
         raise UserError(f"--seed is {arguments.seed}; give at most {MAX_SEED}.")
     if arguments.prior > 0.9:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{arguments.output} is done. To go on, start another from it: --base {arguments.output}/pipeline."
         )
-    has_state = any(arguments.output.glob("state-*"))
+    has_state = bool(saved_states(arguments.output))
     config = FinetuneConfig(
         **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(FinetuneConfig)}
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +65,12 @@ def add_options(parser, config: type) -> None:
                 choices=choices,
                 help=f"{field.metadata['help']} (default {field.default})",
             )
+
+
+def check_alone(what: str) -> None:
+    """Raise a `UserError` under `torchrun`, for what is for one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"{what} is for one process. Start it without torchrun.")
 
 
 def number(kind: type, least: float):

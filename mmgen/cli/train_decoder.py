@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from mmgen.errors import UserError
@@ -41,13 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from mmgen.checkpoints import default_checkpoint, find_checkpoint
-    from mmgen.cli.train import one_after_another
+    from mmgen.cli.train import check_alone
     from mmgen.data.folder import load_pairs
     from mmgen.data.splits import UNSEEN_PAIRS
     from mmgen.devices import best_device
     from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
+    from mmgen.hub.files import TRAINING_LOG
     from mmgen.pipeline import MultimodalGANPipeline
-    from mmgen.training.checkpoint import LOG_FILE, read_captions, save_checkpoint
+    from mmgen.training.checkpoint import read_captions, save_checkpoint
     from mmgen.training.decoder import prepare_decoder, train_decoder
     from mmgen.training.gan import save_path
     from mmgen.training.run import check_output
@@ -59,8 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     if run_config.steps is None and run_config.minutes is None:
         run_config.minutes = MINUTES
     check_output(run_config)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("Training the decoder is for one process. Start it without torchrun.")
+    check_alone("Training the decoder")
     base = find_checkpoint(arguments.base or default_checkpoint())
     splits = [load_pairs(source) for source in arguments.data]
     if not all("train" in split for split in splits):
@@ -68,10 +67,9 @@ def run(arguments: argparse.Namespace) -> None:
     data = datasets.concatenate_datasets([split["train"] for split in splits])
     held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
     pipe = MultimodalGANPipeline.from_pretrained(base, decoder=None, decoder_fusion=None)  # They are replaced.
-    with one_after_another():
-        decoder, lesson = prepare_decoder(
-            pipe, data, config, arguments.cache, best_device(), arguments.decoder, run_config.seed
-        )
+    decoder, lesson = prepare_decoder(
+        pipe, data, config, arguments.cache, best_device(), arguments.decoder, run_config.seed
+    )
     shown = (held_out or [data])[0]
     shown = shown.select(np.random.default_rng(3).permutation(len(shown))[:BATCH])
 
@@ -80,12 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
         run.sample(captioned(pipe, shown))
 
     recipe = {"data": arguments.data, "base": base, "decoder": arguments.decoder}
-    decoder, run = train_decoder(run_config, config, pipe, decoder, lesson, sample, recipe)
-    if not run.is_main:
-        return
+    decoder = train_decoder(run_config, config, pipe, decoder, lesson, sample, recipe)
     folder = save_path(arguments.output)
     whole = MultimodalGANPipeline.from_pretrained(base, decoder=decoder.cpu(), decoder_fusion=None)
-    save_checkpoint(folder, whole, read_captions(base), log=base / LOG_FILE)  # That of what it draws with.
+    save_checkpoint(folder, whole, read_captions(base), log=base / TRAINING_LOG)  # That of what it draws with.
     print(
         f"{folder}: {base} with a decoder of {sum(p.numel() for p in decoder.parameters()) / 1e6:.1f} million weights"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmgen.hub.files import TRAINING_LOG
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
@@ -18,7 +19,6 @@ from mmgen.models.generator import Generator
 from mmgen.pipeline import MultimodalGANPipeline
 
 CAPTIONS_FILE = "captions.txt"
-LOG_FILE = "training.csv"
 MOST_CAPTIONS = 4000
 
 
@@ -84,7 +84,7 @@ def save_checkpoint(
     if facts:
         (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if log and log.is_file():
-        shutil.copyfile(log, part / LOG_FILE)
+        shutil.copyfile(log, part / TRAINING_LOG)
     old = folder.with_name(folder.name + ".old")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)

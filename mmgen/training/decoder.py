@@ -126,8 +126,8 @@ def train_decoder(
     lesson: Lesson,
     on_sample: Callable[[Run, CaptionDecoder], None] | None = None,
     recipe: dict[str, object] | None = None,
-) -> tuple[CaptionDecoder, Run]:
-    """Train and return the averaged decoder, and the run.
+) -> CaptionDecoder:
+    """Train and return the averaged decoder.
 
     Args:
         on_sample: called with the averaged decoder at every sample.
@@ -166,4 +166,4 @@ def train_decoder(
         run.log({"loss": loss, "norm": norm})
         if on_sample and run.is_main and run.due(run_config.sample_every):
             on_sample(run, ema.model.eval())
-    return ema.model.eval(), run
+    return ema.model.eval()

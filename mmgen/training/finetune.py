@@ -39,7 +39,7 @@ from mmgen.training.losses import kept_loss, paired_loss
 from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.presets import choose
 from mmgen.training.prior import Prior, mix
-from mmgen.training.run import Run
+from mmgen.training.run import Run, saved_states
 from mmgen.training.sampling import Sampler
 from mmgen.training.sparing import Sparing
 from mmgen.training.variants import variants_each, write_variants
@@ -253,13 +253,13 @@ def _measure_mean_style(generator, noises: int = 4096) -> None:
 
 def _forget_a_false_start(folder: Path) -> None:
     """Clear away what a run left that ended before anything was saved."""
-    if not any(folder.glob("state-*")):
+    if not saved_states(folder):
         shutil.rmtree(folder / "samples", ignore_errors=True)
         (folder / "log.csv").unlink(missing_ok=True)
 
 
 def _give_back_disk(folder: Path) -> None:
-    for path in (folder / "cache", *folder.glob("state-*")):
+    for path in (folder / "cache", *saved_states(folder)):
         shutil.rmtree(path, ignore_errors=True)
 
 
