@@ -19,12 +19,44 @@ from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import Caption, CaptionDecoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.fusion import Fused, Fusion
-from mmgen.models.generator import Generator
+from mmgen.models.generator import Generator, Remembered
+from mmgen.models.memory import SAME, TEMPERATURE, Memory, Retrieved, phrases, text_keys, without_style
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
 DESCRIBED_TOGETHER = 20
 MAX_SEED = 2**32 - 1
+
+
+STYLE_TEMPERATURE = 0.05
+"""Of the Gumbel noise by which a seed chooses the style of a prompt that names none, where truncation is 1."""
+
+WHOLE = 0.97
+"""Likeness from which on a prompt is looked up as a whole, not thing by thing."""
+
+UNLIKE = 0.5
+"""Likeness below which the memory holds nothing like the prompt."""
+
+
+@dataclass(frozen=True)
+class MemoryShare:
+    """One entry of the memory that a picture leaned on.
+
+    Attributes:
+        entry: its number.
+        share: how much of the picture was copied from it, 0 to 1, by the attention of the last layer.
+        likeness: of its label to the words, -1 to 1.
+        label, style, source, licence, author: as the memory has them.
+    """
+
+    entry: int
+    share: float
+    likeness: float
+    label: str
+    style: str
+    source: str
+    licence: str
+    author: str
 
 
 @dataclass
@@ -38,12 +70,27 @@ class GANPipelineOutput(BaseOutput):
         seeds: the seed of each picture.
         notes: sentences for the person, such as that a prompt was cut.
         captions: of each picture what the decoder says of it, if it was asked for; see `describe`.
+        drawn_from: of each picture the entries of the memory that it leaned on, the most first; none without a memory.
     """
 
     images: list[Image.Image] | torch.Tensor
     seeds: list[int]
     notes: list[str] = field(default_factory=list)
     captions: list[list[Caption]] | None = None
+    drawn_from: list[list[MemoryShare]] = field(default_factory=list)
+
+
+@dataclass
+class MemoryQuery:
+    """What is looked up for a prompt.
+
+    Attributes:
+        keys: [K / 2, D], one for each slot of a half.
+        style: number of the style that the prompt names, or None.
+    """
+
+    keys: torch.Tensor
+    style: int | None
 
 
 class MultimodalGANPipeline(DiffusionPipeline):
@@ -55,11 +102,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
     Args:
         decoder: what says in words what a picture shows; None in a model that was not taught to.
         decoder_fusion: the fusion that the decoder has learned to read, where `fusion` has learned more since.
+        memory: what the generator looks up; None for one that draws from its weights alone.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
     """
 
-    _optional_components = ["decoder", "decoder_fusion"]
+    _optional_components = ["decoder", "decoder_fusion", "memory"]
 
     def __init__(
         self,
@@ -72,6 +120,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         autoencoder: ImageAutoencoder,
         decoder: CaptionDecoder | None = None,
         decoder_fusion: Fusion | None = None,
+        memory: Memory | None = None,
         styles: list | dict = (),
     ):
         super().__init__()
@@ -85,9 +134,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
             autoencoder=autoencoder,
             decoder=decoder,
             decoder_fusion=decoder_fusion,
+            memory=memory,
         )
         self.register_to_config(styles=list(styles))
-        ours = (fusion, generator, autoencoder, decoder, decoder_fusion)
+        ours = (fusion, generator, autoencoder, decoder, decoder_fusion, memory)
         for part in filter(None, (text_encoder, image_encoder, *ours)):
             part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
 
@@ -135,6 +185,9 @@ class MultimodalGANPipeline(DiffusionPipeline):
         num_images: int = 1,
         output_type: str = "pil",
         describe: bool = False,
+        memory_weight: float = 1.0,
+        memory_dropped: Sequence[int] = (),
+        memory_pinned: Sequence[int] = (),
     ) -> GANPipelineOutput:
         """Draw.
 
@@ -145,10 +198,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
             text_weight: 0 to 2.
             seed: 0 to 2**32 - 1. Picture i of each prompt is drawn from seed + i (modulo 2**32), so each can be drawn
                 again alone, whatever else was in the batch.
-            truncation: 0 (the mean style) to 1 (all variety).
+            truncation: 0 (the mean style, the nearest entries of the memory) to 1 (all variety).
             num_images: pictures of each prompt.
             output_type: `pil` or `pt`.
             describe: whether to read the pictures back into words.
+            memory_weight: 0 to 2; of what the model looks up in its memory.
+            memory_dropped, memory_pinned: numbers of entries that are never looked up, and that always are.
 
         Raises:
             UserError: a number is out of its range, there are more than 4 references, or the model cannot describe.
@@ -159,21 +214,32 @@ class MultimodalGANPipeline(DiffusionPipeline):
             reference_weights = [1.0] * len(references)
         elif isinstance(reference_weights, (int, float)):
             reference_weights = [reference_weights]
-        self._check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type)
+        self._check(
+            prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type, memory_weight
+        )
+        self._check_entries(memory_dropped, memory_pinned)
         if describe:
             self.check_decoder()
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
-        pictures = self.encode_references(references)
+        pictures, shown = self.encode_references(references), self.reference_latents(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
-        drawn = []
+        drawn, drawn_from = [], []
         for words in prompts:
             fused = self.fuse(words, pictures, reference_weights, text_weight, notes)
-            drawn += [self.draw(fused, one, truncation) for one in seeds]
+            query = self.memory_query(words, notes) if text_weight and memory_weight else None
+            for one in seeds:
+                found = query and self.retrieve(
+                    query, one, truncation, bool(references), memory_dropped, memory_pinned
+                )
+                remembered = self.remember(found, memory_weight, shown, reference_weights)
+                shares: list[torch.Tensor] = []
+                drawn.append(self.draw(fused, one, truncation, remembered, shares))
+                drawn_from.append(self.drawn_from(found, shares))
         pixels = torch.cat(drawn)
         images = to_pil(pixels) if output_type == "pil" else pixels
         captions = self.describe(to_pil(pixels)) if describe else None
-        return GANPipelineOutput(images, seeds * len(prompts), list(dict.fromkeys(notes)), captions)
+        return GANPipelineOutput(images, seeds * len(prompts), list(dict.fromkeys(notes)), captions, drawn_from)
 
     @torch.inference_mode()
     def describe(
@@ -282,19 +348,162 @@ class MultimodalGANPipeline(DiffusionPipeline):
                 return_attention=return_attention,
             )
 
-    def draw(self, fused: Fused, seed: int, truncation: float = 1.0) -> torch.Tensor:
+    def reference_latents(self, references: Sequence[Image.Image]) -> torch.Tensor:
+        """Pictures -> normalised latents [R, C, S, S], for a generator that looks at them; else R is 0."""
+        config = self.generator.config
+        if not references or self.generator.memory_reader is None:
+            return torch.zeros(0, config.latent_channels, config.latent_size, config.latent_size, device=self.device)
+        made = []
+        for picture in references:
+            pixels = to_tensor(open_image(picture), self.image_size)[None].to(self.device)
+            with autocast(self.device):
+                made.append(self.autoencoder.encode(pixels).float())
+        return torch.cat(made)
+
+    def memory_query(self, prompt: str, notes: list[str] | None = None) -> MemoryQuery | None:
+        """What to look up for a prompt: its words without the style, each thing by itself where it names several.
+
+        Returns:
+            None where there is no memory, or nothing to look up.
+        """
+        if self.memory is None or not len(self.memory) or self.generator.memory_reader is None:
+            return None
+        words, style = without_style(prompt, self.memory.config.styles)
+        if not words:
+            return None
+        things = phrases(words)
+        pieces = self.tokenizer(
+            [words, *things], truncation=True, max_length=MAX_PROMPT_TOKENS, padding=True, return_tensors="pt"
+        ).to(self.device)
+        keys = text_keys(
+            text_tokens(self.text_encoder, pieces["input_ids"], pieces["attention_mask"]), pieces["attention_mask"]
+        )
+        best = (keys @ self.memory.text_keys.T).amax(1)
+        if best.max() < UNLIKE and notes is not None:
+            notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
+        slots = self.generator.config.memory_slots // 2
+        # Articles and politeness only blur the key of one thing; of several things each has slots of its own.
+        chosen = keys[:1] if best[0] >= max(WHOLE, float(best[1:].max())) else keys[1:]
+        queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
+        return MemoryQuery(queries, self.memory.style_number(style) if style else None)
+
+    def retrieve(
+        self,
+        query: MemoryQuery,
+        seed: int,
+        truncation: float = 1.0,
+        has_references: bool = False,
+        dropped: Sequence[int] = (),
+        pinned: Sequence[int] = (),
+    ) -> Retrieved:
+        """Look up the memory, n = 1; the seed chooses among what is near, and the style where none is given.
+
+        What was asked for itself, the same words in the same style, is never found.
+        """
+        memory, generator = self.memory, torch.Generator().manual_seed(seed + 2**33)
+        likeness = (query.keys @ memory.text_keys.T)[:, memory.text.long()].amax(0)
+        excluded = torch.zeros(len(memory), dtype=torch.bool, device=memory.codes.device)
+        if dropped:
+            excluded[list(dropped)] = True
+        style = query.style
+        if style is None and not has_references:
+            style = _choose_style(memory, likeness.masked_fill(excluded, -1.0), truncation, generator)
+        style = torch.tensor([-1 if style is None else style], device=likeness.device)
+        excluded |= (likeness > SAME) & (memory.style == style)
+        slots = self.generator.config.memory_slots
+        found = memory.lookup(
+            query.keys[None], style, excluded[None], TEMPERATURE * truncation, generator, slots
+        )
+        for slot, entry in enumerate(list(pinned)[:slots]):
+            found.entries[0, slot] = entry
+            found.likeness[0, slot] = likeness[entry]
+            found.keys[0, slot] = memory.text_keys[memory.text[entry].long()]
+            found.latents[0, slot] = memory.latents(torch.tensor([entry], device=likeness.device))[0]
+            found.weights[0, slot] = 1.0
+        return found
+
+    def remember(
+        self,
+        found: Retrieved | None,
+        memory_weight: float,
+        reference_latents: torch.Tensor,
+        reference_weights: Sequence[float],
+    ) -> Remembered | None:
+        """What the generator looks at: entries that were found, then latents of references [R, C, S, S]."""
+        reader, channels = self.generator.memory_reader, self.generator.config.memory_channels
+        if reader is None or (found is None and not len(reference_latents)):
+            return None
+        shape = reference_latents.shape[1:]
+        slots = reader.slots
+        if found is None:
+            blank = torch.zeros(1, slots, channels + 2, device=self.device)
+            keys, likeness, weights = blank[..., :-2], blank[..., -2], blank[..., -1]
+            latents = torch.zeros(1, slots, *shape, device=self.device)
+        else:
+            keys, likeness, latents = found.keys, found.likeness, found.latents
+            weights = found.weights * memory_weight
+        count = len(reference_latents)
+        return Remembered(
+            latents=torch.cat([latents, reference_latents[None]], dim=1),
+            keys=torch.cat([keys, keys.new_zeros(1, count, channels)], dim=1),
+            likeness=torch.cat([likeness, likeness.new_zeros(1, count)], dim=1),
+            weights=torch.cat([weights, torch.tensor([list(reference_weights)[:count]]).to(weights)], dim=1),
+        )
+
+    def drawn_from(self, found: Retrieved | None, shares: list[torch.Tensor]) -> list[MemoryShare]:
+        """The entries that a picture leaned on, by what `MemoryReader.copy` says of each token."""
+        if found is None or not shares:
+            return []
+        slots = self.generator.config.memory_slots
+        length = self.generator.place.shape[0]
+        by_slot = shares[0][0].mean(0).view(-1, length).sum(1)[:slots]
+        config, memory = self.memory.config, self.memory
+        made = [
+            MemoryShare(
+                entry=entry,
+                share=float(by_slot[slot]),
+                likeness=float(found.likeness[0, slot]),
+                label=config.texts[int(memory.text[entry])],
+                style=config.styles[int(memory.style[entry])],
+                **config.sources[int(memory.source[entry])],
+            )
+            for slot, entry in enumerate(found.entries[0].tolist())
+            if found.weights[0, slot] > 0
+        ]
+        return sorted(made, key=lambda one: -one.share)
+
+    def draw(
+        self,
+        fused: Fused,
+        seed: int,
+        truncation: float = 1.0,
+        remembered: Remembered | None = None,
+        shares: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """One picture [1, 4, H, W] in [-1, 1], premultiplied, from a condition of batch size 1.
 
         Pictures are drawn one by one: a matrix product rounds differently in batches of another size, and the same
         seed is to give the same picture to the bit.
+
+        Args:
+            remembered: what the generator looks at beside.
+            shares: a list that is given how much of each remembered patch went into each token.
         """
         z = noise(seed, self.generator.config.noise_channels).to(self.device)
         with autocast(self.device):
-            latents = self.generator(z, fused, truncation)
+            latents = self.generator(z, fused, truncation, remembered, shares)
             return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
 
+    def _check_entries(self, *groups: Sequence[int]) -> None:
+        count = len(self.memory) if self.memory is not None else 0
+        for entry in (entry for group in groups for entry in group):
+            if not isinstance(entry, (int, np.integer)) or not 0 <= entry < count:
+                raise UserError(f"The memory has no entry {entry}; it has {count}, counted from 0.")
+
     @staticmethod
-    def _check(prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type) -> None:
+    def _check(
+        prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type, memory_weight
+    ) -> None:
         if not prompts or not all(isinstance(words, str) for words in prompts):
             raise UserError("The prompt must be a text, or a list of texts with at least one in it.")
         if len(references) > MAX_REFERENCES:
@@ -305,6 +514,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             )
         for name, value, low, high in (
             ("The text weight", text_weight, 0, 2),
+            ("The memory weight", memory_weight, 0, 2),
             *(("A reference weight", weight, 0, 2) for weight in reference_weights),
             ("The truncation", truncation, 0, 1),
             ("The number of images", num_images, 1, 64),
@@ -316,6 +526,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
+
+
+def _choose_style(memory: Memory, likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
+    """One of the memory's styles, by the seed, the likelier the nearer its entries [E] come to the words."""
+    styles = len(memory.config.styles)
+    best = likeness.new_full((styles,), -1.0).scatter_reduce(0, memory.style.long(), likeness, "amax").cpu()
+    uniform = torch.rand(styles, generator=generator).clamp(1e-9, 1 - 1e-7)
+    return int((best - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())
 
 
 def _is_visible(pixels: torch.Tensor) -> bool:

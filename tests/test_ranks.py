@@ -109,7 +109,7 @@ def test_two_machines_stop_as_one_and_any_number_of_processes_goes_on(common, tm
     autoencoder.save_pretrained(tmp_path / "autoencoder")
     output = tmp_path / "run"
     gan = ["train", "gan", *common, "--autoencoder", tmp_path / "autoencoder", "--output", output, "--width", 32]
-    gan += ["--depth", 1, "--regression-steps", 2, "--picture-size", 64]
+    gan += ["--depth", 1, "--regression-steps", 2, "--image-size", 64]
     machines = start_two_machines(*([*gan, "--cache", tmp_path / f"cache{i}", "--steps", 100_000] for i in range(2)))
     try:
         deadline = time.monotonic() + WAIT

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,7 +25,8 @@ from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
 from mmgen.training.muon import Muon
 from mmgen.training.run import Run
-from mmgen.training.spread import scaled, spread_ratio
+from mmgen.training.gan.batch import Batch
+from mmgen.training.gan.calibration import latent_std_ratio, match_latent_std
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
 
@@ -86,7 +86,7 @@ def autoencoder(tmp_path_factory) -> Path:
     return folder
 
 
-GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10, "--picture-size", 64)
+GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10, "--image-size", 64)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,22 +126,25 @@ def test_the_gan_resumes_to_the_bit_across_the_start_of_the_adversarial_phase(tr
 
 def test_what_is_exported_draws_latents_that_spread_as_real_ones_do(train, autoencoder, tmp_path):
     class Half(torch.nn.Module):
-        def forward(self, z, condition):
+        def forward(self, z, condition, remembered):
             return z * condition["half"]
 
-    latents = torch.randn(70, 8, 2, 2)
+    latents, none = torch.randn(70, 8, 2, 2), torch.zeros(70)
     for given, ratio in ((0.8, 1.25), (1.25, 0.8), (0.1, 1.5)):
-        batch = SimpleNamespace(z=latents, latents=latents, condition={"half": torch.full((70, 1, 1, 1), given)})
-        assert spread_ratio(Half(), batch) == pytest.approx(ratio)
-    generator = Generator(latent_channels=8, latent_size=4, width=32, depth=1, noise_channels=8)
-    z, fused = torch.randn(2, 8), Fused(torch.randn(2, 3, 32), torch.zeros(2, 3), torch.randn(2, 32))
-    torch.testing.assert_close(scaled(generator, 1.2)(z, fused), 1.2 * generator(z, fused))
+        condition = {"half": torch.full((70, 1, 1, 1), given)}
+        batch = Batch(latents, condition, None, latents, none, none, none, none)
+        assert latent_std_ratio(Half(), batch) == pytest.approx(ratio)
+    for slots in (0, 4):
+        generator = Generator(
+            latent_channels=8, latent_size=4, width=32, depth=1, noise_channels=8, memory_slots=slots, head_channels=slots
+        )
+        z, fused = torch.randn(2, 8), Fused(torch.randn(2, 3, 32), torch.zeros(2, 3), torch.randn(2, 32))
+        torch.testing.assert_close(match_latent_std(generator, 1.2)(z, fused), 1.2 * generator(z, fused))
 
     assert train("gan", tmp_path / "run", "--steps", 2, "--autoencoder", autoencoder, *GAN) == 0
-    average = load_file(tmp_path / "run" / "state-00000002" / "ema.safetensors")["model.generator.to_patch.weight"]
     file = tmp_path / "run" / "pipeline" / "generator" / "diffusion_pytorch_model.safetensors"
-    exported = load_file(file)["to_patch.weight"].float()  # The untrained autoencoder's latents hardly spread.
-    torch.testing.assert_close(exported, average / 1.5, rtol=2e-3, atol=1e-5)
+    exported = load_file(file)["output_scale"].float()  # The untrained autoencoder's latents hardly spread.
+    torch.testing.assert_close(exported, torch.tensor([1 / 1.5]), rtol=2e-3, atol=1e-5)
 
 
 def test_the_autoencoder_resumes_to_the_bit(train, tmp_path):
@@ -161,7 +164,7 @@ def test_the_other_losses_train(loss, train, autoencoder, tmp_path):
         1,
         "--regression-steps",
         0,
-        "--picture-size",
+        "--image-size",
         64,
         "--loss",
         loss,
@@ -175,7 +178,7 @@ def test_regression_learns_the_colours(train, autoencoder, tmp_path):
     options = ("--autoencoder", autoencoder, *GAN[:4], "--regression-steps", 1000)
     assert train("gan", tmp_path / "run", "--steps", 150, "--learning-rate", 0.002, *options) == 0
     rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()]
-    paired = [float(row[rows[0].index("paired")]) for row in rows[1:]]
+    paired = [float(row[rows[0].index("latent_l1")]) for row in rows[1:]]
     assert sum(paired[-20:]) < 0.7 * sum(paired[:20])
 
 

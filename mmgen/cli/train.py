@@ -33,7 +33,9 @@ def add_parser(commands) -> None:
         part.add_argument("--output", default=default, help=f"folder of the run (default {default})")
         part.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for decoded pictures and the like")
         part.add_argument("--size", type=number(int, 32), default=256, help="side of the pictures (default 256)")
-        part.add_argument("--steps", type=number(int, 1), required=True, help="the step to stop at, from the start")
+        length = part.add_mutually_exclusive_group(required=True)
+        length.add_argument("--steps", type=number(int, 1), help="the step to stop at, from the start")
+        length.add_argument("--minutes", type=number(float, 1e-3), help="of training, over all sittings")
         part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
         add_options(part, RunConfig)
         add_options(part.add_argument_group("recipe"), recipe)
@@ -87,7 +89,7 @@ def number(kind: type, least: float):
 
 
 def run(arguments: argparse.Namespace) -> None:
-    for name in ("size", "crop", "picture_size"):
+    for name in ("size", "crop", "image_size"):
         if getattr(arguments, name, 32) % 32:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; give a multiple of 32.")
     {"autoencoder": _autoencoder, "gan": _gan}[arguments.part](arguments)
@@ -142,15 +144,18 @@ def _gan(arguments: argparse.Namespace) -> None:
     from mmgen.models.generator import Generator
     from mmgen.training.cache import build_cache
     from mmgen.training.checkpoint import write_checkpoint
-    from mmgen.training.gan import save_path, train_gan
-    from mmgen.training.sampling import Sampler
+    from mmgen.training.gan.sampler import Sampler
+    from mmgen.training.gan.train import save_path, train_gan
+    from mmgen.training.memory import build_memory
 
     run_config, config, rest = _configs(arguments, GANConfig)
     if arguments.width % 4:
         raise UserError(f"--width is {arguments.width}; give a multiple of 4.")
     if not (arguments.autoencoder / "config.json").is_file():
         raise UserError(f"There is no autoencoder at {arguments.autoencoder}. Train it first: mmgen train autoencoder.")
-    if run_config.steps <= config.regression_steps:
+    if config.memory_slots % 2:
+        raise UserError(f"--memory-slots is {config.memory_slots}; give an even number, or 0.")
+    if run_config.steps and run_config.steps <= config.regression_steps:
         _ranks().print(
             f"Note: the discriminator starts after step {config.regression_steps}, which this run does not reach."
         )
@@ -160,30 +165,44 @@ def _gan(arguments: argparse.Namespace) -> None:
     with one_after_another():
         data = datasets.concatenate_datasets([_train_split(source) for source in arguments.data])
         pictures = pack_pictures(data, arguments.size, arguments.cache)
-        cache = build_cache(
-            data, pictures, bert, tokenizer, cnn, autoencoder, arguments.cache, best_device(), config.picture_size
-        )
-    sampler = Sampler(cache, data["label"], data["style"], data["concept"])
+        cache = build_cache(data, pictures, bert, tokenizer, cnn, autoencoder, arguments.cache, best_device())
+    device = best_device()
+    memory = index = None
+    if config.memory_slots:
+        memory, index = build_memory(data, cache, autoencoder, bert, config.memory_slots)
+        index = index.to(device)
+    cache = cache.to(device)
+    sampler = Sampler(cache, data["label"], data["style"], data["concept"], device=device)
     torch.manual_seed(run_config.seed)
     latent_channels, latent_size = cache.latents.shape[1:3]
     if arguments.base:
         fusion = _part_of(arguments.base, "fusion", Fusion)
         generator = _part_of(arguments.base, "generator", Generator).widened(latent_channels)
+        if config.memory_slots and generator.memory_reader is None:
+            generator = generator.with_memory(config.memory_slots, cache.words.shape[1])
         reading = _reading_of(arguments.base)
     else:
         reading = {}
         sizes = (cache.words.shape[1], cache.references.shape[2], cache.references.shape[1])
         fusion = Fusion(*sizes, width=arguments.width)
-        generator = Generator(latent_channels, latent_size, width=arguments.width, depth=arguments.depth)
+        memorised = {"memory_slots": config.memory_slots, "memory_channels": cache.words.shape[1], "head_channels": 128}
+        generator = Generator(
+            latent_channels,
+            latent_size,
+            width=arguments.width,
+            depth=arguments.depth,
+            **(memorised if memory else {}),
+        )
     styles = sorted(set(data["style"]) - {""})
 
-    def export(model) -> None:
+    def export(model, learned_autoencoder) -> None:
         folder = save_path(arguments.output)
-        parts = model.fusion, model.generator, autoencoder
+        parts = model.fusion, model.generator, learned_autoencoder
         log = Path(arguments.output) / "log.csv"
-        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions, **reading, log=log)
+        write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions, **reading, log=log, memory=memory)
 
-    train_gan(run_config, config, cache, sampler, fusion, generator, autoencoder, cnn, export, rest)
+    networks = fusion, generator, autoencoder, cnn
+    train_gan(run_config, config, cache, sampler, *networks, memory=index, export=export, recipe=rest)
 
 
 def _part_of(base: Path, name: str, kind: type):

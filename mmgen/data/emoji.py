@@ -1,4 +1,6 @@
-"""The emoji data set: four drawings of every emoji, rendered as RGBA, with captions, attributes and a fixed split."""
+"""The emoji data set: every emoji in up to eight trained styles, rendered as RGBA, with captions, attributes and a fixed
+split; three sets of named icons beside them; and one whole style, OpenMoji, held out of every training.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,16 @@ import json
 import os
 import random
 import re
+import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.data import npm, recolour
 from mmgen.data.captions import emoji_captions
-from mmgen.data.splits import TRAIN, split_pairs
+from mmgen.data.splits import TRAIN, UNSEEN_LABELS, UNSEEN_STYLE, split_pairs
 from mmgen.errors import UserError
 
 LABELS = npm.NpmPackage(
@@ -30,9 +34,21 @@ RECOLOURED_SHARE = 0.5
 """Of the training pictures of those groups, how many are tried."""
 
 
+ICONS = "icons"
+"""The `group` and `subgroup` of pictures that no emoji label names."""
+
+
 @dataclass(frozen=True)
 class EmojiSet:
-    """One style: where it comes from and on what terms."""
+    """One style: where it comes from and on what terms.
+
+    Attributes:
+        kind: `emoji`, whose drawings are matched to the labels, or `icons`, which are named by their own names where
+            the words of the labels and tags can say them.
+        sibling: style whose older or newer version this one is: pairs are held out in both together, as many of their
+            drawings are the same.
+        held_out: whether the whole style is for measuring alone.
+    """
 
     key: str
     style: str
@@ -40,6 +56,15 @@ class EmojiSet:
     author: str
     source: str
     package: npm.NpmPackage
+    kind: str = "emoji"
+    sibling: str | None = None
+    held_out: bool = False
+
+
+def _iconify(key, style, licence, author, source, version, integrity, name=None, **more) -> EmojiSet:
+    """A set that Iconify packs."""
+    package = npm.NpmPackage(f"@iconify-json/{name or key}", version, integrity)
+    return EmojiSet(key, style, licence, f"{author}, packed by Iconify", f"https://github.com/{source}", package, **more)
 
 
 SETS = (
@@ -91,6 +116,43 @@ SETS = (
             "sha512-uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
         ),
     ),
+    _iconify(
+        "noto-v1", "blob", "Apache-2.0", "Google Inc.", "googlefonts/noto-emoji", "1.2.5",
+        "sha512-/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
+        sibling="noto",
+    ),
+    _iconify(
+        "emojione", "emojione", "CC-BY-4.0", "EmojiOne (EmojiTwo)", "EmojiTwo/emojitwo", "1.2.3",
+        "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
+    ),
+    _iconify(
+        "fxemoji", "fxemoji", "Apache-2.0", "Mozilla", "mozilla/fxemoji", "1.2.2",
+        "sha512-UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
+    ),
+    _iconify(
+        "streamline-emojis", "streamline", "CC-BY-4.0", "Streamline (Webalys)", "webalys-hq/streamline-vectors", "1.2.4",
+        "sha512-iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
+    ),
+    _iconify(
+        "icon-park", "icon park", "Apache-2.0", "ByteDance", "bytedance/IconPark", "1.2.4",
+        "sha512-S8fVl49LG/M9hvwb7ruFGInK21AHMv3IJehOJRJgXPLE39OOCP3wbfTWjro/XzsjxRwdvX/lYdGetFOZI0TaJQ==",
+        kind=ICONS,
+    ),
+    _iconify(
+        "flat-color-icons", "flat color icon", "MIT", "Icons8", "icons8/flat-Color-icons", "1.2.3",
+        "sha512-KcmJ7CY0TKFv5GuBjiS4/v++jEcNXna1jfY+yq014tnw/MN/jMI2oYpoMHGuIpYtUqDu7eove+WySnOYO8nS3w==",
+        kind=ICONS,
+    ),
+    _iconify(
+        "fluent-color", "fluent color icon", "MIT", "Microsoft Corporation", "microsoft/fluentui-system-icons", "1.2.21",
+        "sha512-VETjGx7BMpVsCR3HV5g5t6oBGZ92XKzIRClS5xUvDn1YHAkQTF9OyF/aFdtxYOC8JROoI1SNO/Ql6jZeK7mroA==",
+        kind=ICONS,
+    ),
+    _iconify(
+        "openmoji", "openmoji", "CC-BY-SA-4.0", "OpenMoji", "hfg-gmuend/openmoji", "1.2.29",
+        "sha512-vXdhkqcXVSO6suy+m9LbcUM3OdVyuNOtpV8/als/WqfkQIRxevL5Geb/g+6GH/Qwnq1OqksEmaDGTCmZ5nFKJQ==",
+        held_out=True,
+    ),
 )
 
 
@@ -115,27 +177,34 @@ def build_emoji(output: Path, size: int = 256, seed: int = 0, sets: tuple[EmojiS
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
     packages = output / "packages"
-    labels = _labels(npm.fetch(LABELS, packages))
+    archive = npm.fetch(LABELS, packages)
+    labels = _labels(archive)
+    archives = {emoji_set.key: npm.fetch(emoji_set.package, packages) for emoji_set in sets}
+    names = _names(archive, labels, archives.values())
     rows, jobs = [], []
     for emoji_set in sets:
-        archive = npm.fetch(emoji_set.package, packages)
+        archive = archives[emoji_set.key]
         folder = output / "pictures" / emoji_set.key
         folder.mkdir(parents=True, exist_ok=True)
-        for code, name, content in _drawings(archive, labels):
+        if emoji_set.kind == ICONS:
+            drawings, known = _icons(archive, labels, names), None
+        else:
+            drawings, known = _drawings(archive, labels, names), labels
+        for code, name, content in drawings:
             path = folder / f"{code}.{'svg' if isinstance(content, str) else 'webp'}"
             if isinstance(content, str):
                 path = path.with_suffix(".png")
                 jobs.append((content, str(path), size))
             else:
                 path.write_bytes(content)
-            rows.append(_row(labels[code], code, name, emoji_set, path.relative_to(output).as_posix(), seed))
+            described = known[code] if known else _icon(name)
+            rows.append(_row(described, code, name, emoji_set, path.relative_to(output).as_posix(), seed))
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for _ in pool.map(_render, jobs, chunksize=64):
             pass
-    splits = split_pairs(((row["concept"], row["style"]) for row in rows), seed=seed)
-    for row in rows:
-        row["split"] = splits[row["concept"], row["style"]]
-    rows += _recoloured(output, rows, seed)
+    _split(rows, sets, seed)
+    first = {emoji_set.style for emoji_set in sets[:4]}
+    rows += _recoloured(output, [row for row in rows if row["style"] in first], seed)
     with open(output / "metadata.jsonl", "w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -168,13 +237,110 @@ def _labels(archive: Path) -> dict[str, dict]:
     return found
 
 
-def _drawings(archive: Path, labels: dict[str, dict]):
+def _slug(words: str) -> str:
+    """Words as icon sets spell them in names: "Côte d'Ivoire" -> "cote-divoire"."""
+    plain = unicodedata.normalize("NFKD", re.sub("['\u2019]", "", words)).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+
+
+def _names(archive: Path, labels: dict[str, dict], sets: Iterator[Path]) -> dict[str, str]:
+    """Name -> code: the labels themselves, the names that sets with code points use, then the published short codes.
+
+    Each name is there with hyphens and without, as some sets write theirs in one word.
+    """
+    found: dict[str, str] = {}
+    for code, label in labels.items():
+        found.setdefault(_slug(label["label"]), code)
+    for icons in sets:
+        characters = json.loads(npm.read(icons, "chars.json")) if "iconify" in icons.name else {}
+        for hexcode, name in characters.items():
+            if _code(hexcode) in labels:
+                found.setdefault(name, _code(hexcode))
+    for kind in ("emojibase", "cldr", "github", "joypixels", "emojibase-legacy", "iamcal"):
+        for hexcode, some in json.loads(npm.read(archive, f"en/shortcodes/{kind}.json")).items():
+            for name in [some] if isinstance(some, str) else some:
+                if _code(hexcode) in labels:
+                    found.setdefault(_slug(name), _code(hexcode))
+    for name, code in list(found.items()):
+        found.setdefault(name.replace("-", ""), code)
+    return found
+
+
+def _code_of(name: str, names: dict[str, str]) -> str | None:
+    """The code of a drawing that is known by its published name alone, or None."""
+    plain = re.sub(r"-\d+$", "", name).removeprefix("flag-for-").removeprefix("flag-")
+    in_one_word = name.replace("-", "")
+    flags = [f"flag-{plain}"] if name.startswith("flag-for-") else []
+    if in_one_word.endswith("flag"):
+        flags.append(f"flag{in_one_word[:-4]}")
+    older = name.replace("cat-face", "cat")
+    candidates = [*flags, name, re.sub(r"-\d+$", "", name), plain, f"flag-{name}", in_one_word, older]
+    return next((names[candidate] for candidate in candidates if candidate in names), None)
+
+
+def _icons(archive: Path, labels: dict[str, dict], names: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (file name, words, SVG text) of the icons whose words all occur in the emoji's labels or tags.
+
+    So "swimming-ring" is taken and "align-text-both-one" is not. Of several sizes of one icon the largest is taken; what
+    an emoji label names already is left out, as are arrows and signs, which have no subject.
+    """
+    vocabulary = {word for known in labels.values() for word in _slug(known["label"]).split("-")}
+    vocabulary |= {word for known in labels.values() for tag in known["tags"] for word in _slug(tag).split("-")}
+    icons = json.loads(npm.read(archive, "icons.json"))
+    chosen: dict[str, str] = {}
+    for name in sorted(icons["icons"], key=lambda name: (len(name), name)):
+        words = [word for word in name.split("-") if not word.isdigit() and word not in _NUMBERED]
+        short, plain = min(map(len, words), default=0) < 3, "-".join(words)
+        if not short and set(words) <= vocabulary and not set(words) & _NO_SUBJECT and plain not in names:
+            chosen[" ".join(words)] = name
+    for words, name in sorted(chosen.items()):
+        yield name, words, svg_text(icons, name)
+
+
+_NUMBERED = frozenset({"one", "two", "three", "four", "five", "six"})
+_NO_SUBJECT = frozenset(
+    "arrow arrows up down left right top bottom back forward next previous add remove plus minus check cross sign symbol "
+    "square circle on off in out to of and from all more new not no end start open close turn with by for the".split()
+)
+
+
+def _icon(words: str) -> dict:
+    """What is known of an icon: its words."""
+    return {"label": words, "concept": words, "tags": [], "group": ICONS, "subgroup": ICONS, "tones": []}
+
+
+def _split(rows: list[dict], sets: tuple[EmojiSet, ...], seed: int) -> None:
+    """Give each row its split.
+
+    The first four styles share out pairs and labels as `split_pairs` says, so their split does not change when a style
+    is added. A label that they hold out is held out of every style; a sibling holds out the same pairs; a style that is
+    held out is a split of its own; all else is for training.
+    """
+    first = {emoji_set.style for emoji_set in sets[:4]}
+    siblings = {emoji_set.style: emoji_set.sibling for emoji_set in sets if emoji_set.sibling}
+    held_out = {emoji_set.style for emoji_set in sets if emoji_set.held_out}
+    splits = split_pairs(((row["concept"], row["style"]) for row in rows if row["style"] in first), seed=seed)
+    unseen = {concept for (concept, _), split in splits.items() if split == UNSEEN_LABELS}
+    for row in rows:
+        concept, style = row["concept"], row["style"]
+        if style in held_out:
+            row["split"] = UNSEEN_STYLE
+        elif concept in unseen:
+            row["split"] = UNSEEN_LABELS
+        else:
+            row["split"] = splits.get((concept, siblings.get(style, style)), TRAIN)
+
+
+def _drawings(archive: Path, labels: dict[str, dict], names: dict[str, str]):
     """Yield (code, published name, SVG text or WebP bytes) for every drawing whose label is known, once each."""
     seen = set()
     if "iconify" in archive.name:
         icons = json.loads(npm.read(archive, "icons.json"))
-        names = json.loads(npm.read(archive, "chars.json"))
-        drawings = ((_code(hexcode), name, svg_text(icons, name)) for hexcode, name in names.items())
+        coded = [(_code(code), name) for code, name in json.loads(npm.read(archive, "chars.json")).items()]
+        if not coded:
+            every = [*icons["icons"], *icons.get("aliases", {})]
+            coded = [(_code_of(name, names), name) for name in every]
+        drawings = ((code, name, svg_text(icons, name)) for code, name in coded if code in labels)
     else:
         files = npm.read_folder(archive, "assets")
         drawings = ((_code(Path(name).stem), Path(name).stem, content) for name, content in files.items())
@@ -218,7 +384,7 @@ def _render(job: tuple[str, str, int]) -> None:
 
 
 def _recoloured(output: Path, rows: list[dict], seed: int) -> list[dict]:
-    """Rows of recoloured copies of some of the training pictures of things, animals, food and places."""
+    """Rows of recoloured copies of some of the given rows that are for training: things, animals, food and places."""
     rng = random.Random(f"{seed}/recoloured")
     chosen = [
         row for row in rows if row["split"] == TRAIN and row["group"] in COLOURABLE and rng.random() < RECOLOURED_SHARE
@@ -257,6 +423,9 @@ def _row(known: dict, code: str, name: str, emoji_set: EmojiSet, file_name: str,
         "tones": known["tones"],
         "code": code,
         "name": name,
+        "source": emoji_set.source,
+        "licence": emoji_set.licence,
+        "author": emoji_set.author,
     }
 
 
@@ -287,7 +456,7 @@ light to 5 dark), `split`, and the published `code` and `name`.
 
 {split_lines}
 
-{recoloured} of the `train` pictures are recoloured copies of others (`group` is `{recolour.GROUP}`, the label names the
+{recoloured} of the `train` pictures are recoloured copies of others, in the first four styles (`group` is `{recolour.GROUP}`, the label names the
 colour, the concept is the original's).
 
 `unseen_pairs` holds combinations of concept and style whose concept is trained in another style; `unseen_labels` holds

@@ -34,6 +34,7 @@ MAX_ENTRIES = 100_000
 MAX_UNPACKED = 20_000_000_000
 MAX_RATIO, RATIO_FROM = 200, 10_000_000  # files below the second may shrink as they like
 
+_ORIGIN = ("source", "licence", "author")
 _TEXT = datasets.Value("string")
 FEATURES = datasets.Features(
     {
@@ -45,6 +46,9 @@ FEATURES = datasets.Features(
         "style": _TEXT,
         "tags": datasets.List(_TEXT),
         "group": _TEXT,
+        "source": _TEXT,
+        "licence": _TEXT,
+        "author": _TEXT,
     }
 )
 
@@ -70,8 +74,8 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
     Returns:
         splits with the columns of `FEATURES`: `image` ({"path", "bytes"}, not decoded; `mmgen.data.shards.open_picture`
         opens the path), `text` (str, "" if it has none), `captions` (list, `text` first, never empty), `label` (`text`
-        unless given), `concept` (what labels have in common, `label` unless given), `style`, `tags` (list) and `group`.
-        Columns with other names are left out.
+        unless given), `concept` (what labels have in common, `label` unless given), `style`, `tags` (list), `group`, and
+        where it comes from: `source`, `licence` and `author`. Columns with other names are left out.
 
     Raises:
         UserError: the source, its metadata, one of its captions or one of its pictures is missing or wrong.
@@ -150,7 +154,7 @@ def to_splits(records: Iterable[dict[str, Any]]) -> datasets.DatasetDict:
     for record in records:
         columns = splits.setdefault(record["split"], {name: [] for name in FEATURES})
         for name, column in columns.items():
-            column.append(record[name])
+            column.append(record.get(name, "") if name in _ORIGIN else record[name])
     order = sorted(splits, key=lambda split: split != "train")
     return datasets.DatasetDict({split: datasets.Dataset.from_dict(splits[split], FEATURES) for split in order})
 
@@ -263,7 +267,7 @@ def _read_csv(text: str, title: str) -> Iterator[tuple[int, dict]]:
 
 def _record(row: _Row) -> dict[str, Any]:
     """The columns of a row, cleaned and with what is absent filled in."""
-    words = {key: _words(row, key) for key in ("text", "label", "concept", "style", "group", "split")}
+    words = {key: _words(row, key) for key in ("text", "label", "concept", "style", "group", "split", *_ORIGIN)}
     captions = _list(row, "captions", None)
     words["text"] = words["text"] or next(iter(captions), "")
     words["label"] = words["label"] or words["text"]

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 
-TRAIN, UNSEEN_PAIRS, UNSEEN_LABELS = "train", "unseen_pairs", "unseen_labels"
+TRAIN, UNSEEN_PAIRS, UNSEEN_LABELS, UNSEEN_STYLE = "train", "unseen_pairs", "unseen_labels", "unseen_style"
 
 
 def split_pairs(

@@ -11,6 +11,7 @@ PART_FILES = {
     "autoencoder": ("config.json", _DIFFUSERS),
     "decoder": ("config.json", _DIFFUSERS),
     "decoder_fusion": ("config.json", _DIFFUSERS),
+    "memory": ("config.json", _DIFFUSERS),
     "text_encoder": ("config.json", _TRANSFORMERS),
     "image_encoder": ("config.json", _TRANSFORMERS),
     "tokenizer": (
@@ -27,7 +28,7 @@ PART_FILES = {
 WEIGHTS = {part: files[-1] for part, files in PART_FILES.items() if files[-1].endswith(".safetensors")}
 """Part -> its weights."""
 
-OPTIONAL = ("decoder", "decoder_fusion")
+OPTIONAL = ("decoder", "decoder_fusion", "memory")
 """Parts that a checkpoint may lack."""
 
 EVALUATION = "evaluation.json"

@@ -19,6 +19,7 @@ OURS = {
     "autoencoder": ("mmgen.models.autoencoder", "ImageAutoencoder"),
     "decoder": ("mmgen.models.decoder", "CaptionDecoder"),
     "decoder_fusion": ("mmgen.models.fusion", "Fusion"),
+    "memory": ("mmgen.models.memory", "Memory"),
 }
 """Part -> module and class of the trained parts."""
 

@@ -26,6 +26,7 @@ from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
+from mmgen.models.memory import Memory
 
 Pipeline = TypeVar("Pipeline")
 
@@ -35,6 +36,7 @@ _OURS = {
     "autoencoder": ImageAutoencoder,
     "decoder": CaptionDecoder,
     "decoder_fusion": Fusion,
+    "memory": Memory,
 }
 _BASES = {
     "text_encoder": BertModel,

@@ -23,16 +23,21 @@ class Discriminator(nn.Module):
         condition_channels: length of the condition vector.
         width: of the mixed maps and the heads.
         seed: of the fixed random mixing.
+        views: of each picture, such as the whole and a crop; each has heads of its own.
     """
 
-    def __init__(self, channels: list[int], condition_channels: int, width: int = 64, seed: int = 0):
+    def __init__(self, channels: list[int], condition_channels: int, width: int = 64, seed: int = 0, views: int = 1):
         super().__init__()
         self.mixing = FixedMixing(channels, width, seed)
-        self.heads = nn.ModuleList(Head(width, condition_channels) for _ in channels)
+        self.heads = nn.ModuleList(Head(width, condition_channels) for _ in range(views) for _ in channels)
 
-    def forward(self, maps: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
-        """Feature maps of N pictures and conditions [N, condition_channels] -> scores [N, scales]."""
-        mixed = self.mixing(maps)
+    def forward(self, views: list[list[torch.Tensor]], condition: torch.Tensor) -> torch.Tensor:
+        """Feature maps of the views of N pictures, and conditions [N, condition_channels] -> scores [N, views * scales].
+
+        Args:
+            views: of each view its maps, fine to coarse.
+        """
+        mixed = [x for maps in views for x in self.mixing(maps)]
         return torch.stack([head(x, condition) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
 
 

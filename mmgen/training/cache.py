@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
@@ -24,6 +23,7 @@ from mmgen.devices import autocast
 from mmgen.images import from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
+from mmgen.models.memory import text_keys
 
 CODE_CHANNELS = 8
 BATCH = 32
@@ -33,43 +33,68 @@ Parts = Iterator[tuple[slice | np.ndarray, np.ndarray]]
 
 @dataclass
 class TrainingCache:
-    """A data set as the generator's training sees it; N pictures, M different captions.
+    """A data set as the generator's training sees it; N images, M different captions.
+
+    The tensors lie in files that are mapped into memory, or wherever `to` has put them.
 
     Attributes:
         latents: float16 [N, C, h, w], normalised.
-        restored: uint8 [N, 4, P, P], the autoencoder's reconstructions, what the discriminator calls real: the
-        generator
-            is not blamed for what the autoencoder loses.
         references: float16 [N, grid, D], reference tokens.
         words: float16 [sum of lengths, W], word tokens of all captions, one after the other.
-        offsets: int [M + 1], where each caption's tokens start.
+        offsets: int64 [M + 1], where each caption's tokens start.
+        keys: float16 [M, W], what each caption is looked up by (`mmgen.models.memory.text_keys`).
+        codes: float32 [N, 8], each image's appearance code (see `appearance_codes`).
+        first_caption: int64 [N], the number of each image's first caption, its label's words alone.
         caption_ids: N lists of caption numbers.
         captions: the M captions.
-        codes: float32 [N, 8], each picture's appearance code (see `appearance_codes`).
     """
 
-    latents: np.ndarray
-    restored: np.ndarray | None
-    references: np.ndarray
-    words: np.ndarray
-    offsets: np.ndarray
+    latents: torch.Tensor
+    references: torch.Tensor
+    words: torch.Tensor
+    offsets: torch.Tensor
+    keys: torch.Tensor
+    codes: torch.Tensor
+    first_caption: torch.Tensor
     caption_ids: list[list[int]]
     captions: list[str]
-    codes: np.ndarray
 
-    def word_batch(self, captions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Word tokens [n, T, W] and mask [n, T] of captions by number; T is the longest of them."""
+    def word_batch(self, captions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Word tokens float32 [n, T, W] and mask [n, T] of captions by number [n], on their device.
+
+        T is the longest of them.
+        """
         return word_batch(self.words, self.offsets, captions)
 
+    def to(self, device: torch.device, room: float = 0.5) -> TrainingCache:
+        """The same on a device, as far as it fits into a share of the free memory there; the rest stays mapped."""
+        if device.type != "cuda":
+            return self
+        free = torch.cuda.mem_get_info(device)[0] * room
+        moved = {}
+        names = ("offsets", "keys", "codes", "first_caption", "words", "latents", "references")
+        for name in names:
+            tensor = getattr(self, name)
+            size = tensor.numel() * tensor.element_size()
+            if size <= free:
+                moved[name], free = tensor.to(device), free - size
+        return replace(self, **moved)
 
-def word_batch(words: np.ndarray, offsets: np.ndarray, captions: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+
+def word_batch(words: torch.Tensor, offsets: torch.Tensor, captions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `TrainingCache.word_batch`, of `TrainingCache`'s `words` and `offsets`."""
-    starts, lengths = offsets[captions], offsets[captions + 1] - offsets[captions]
-    batch = np.zeros((len(captions), int(lengths.max()), words.shape[1]), dtype=np.float32)
-    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        batch[row, :length] = words[start : start + length]
-    mask = np.arange(batch.shape[1]) < lengths[:, None]
-    return torch.from_numpy(batch), torch.from_numpy(mask)
+    numbers = captions.to(offsets.device)
+    starts, lengths = offsets[numbers], offsets[numbers + 1] - offsets[numbers]
+    places = torch.arange(int(lengths.max()), device=offsets.device)
+    mask = places < lengths[:, None]
+    rows = torch.where(mask, starts[:, None] + places, 0).to(words.device)
+    mask = mask.to(captions.device)
+    return words[rows].to(captions.device).float() * mask[..., None], mask
+
+
+def mapped(array: np.ndarray) -> torch.Tensor:
+    """A memory-mapped array as a tensor that reads the same file; what is written to it stays in memory."""
+    return torch.from_numpy(np.load(array.filename, mmap_mode="c"))
 
 
 def build_cache(
@@ -81,7 +106,6 @@ def build_cache(
     autoencoder: ImageAutoencoder,
     folder: Path,
     device: torch.device,
-    picture_size: int | None,
     on_part: Callable[[], object] = lambda: None,
 ) -> TrainingCache:
     """Compute or open the cache of one split.
@@ -89,7 +113,6 @@ def build_cache(
     Args:
         pictures: the packed pictures of `data`, uint8 [N, 4, S, S].
         folder: where the arrays are kept, under names made of the data's and the networks' contents.
-        picture_size: side of `restored` in pixels, at which the discriminator judges; None where none will.
         on_part: as `keep_array` takes it.
     """
     caption_ids, captions = _number_captions(data["captions"])
@@ -112,34 +135,33 @@ def build_cache(
 
     latents = keep("latents", data_key + autoencoder_key, len(pictures), make_latents())
 
-    @torch.inference_mode()
-    def make_restored() -> Parts:
-        for rows, x in batches("reconstructions", latents, device):
-            with autocast(device):
-                x = autoencoder.decode(x.float())
-            x = F.interpolate(x.float(), size=(picture_size, picture_size), mode="area").clamp(-1, 1)
-            yield rows, ((x + 1) * 127.5).round().byte().cpu().numpy()
-
     def make_codes() -> Parts:
         yield slice(None), appearance_codes(references, concepts)
 
     words, offsets = cache_words(captions, text_encoder, tokenizer, folder, device, on_part)
     references = cache_references(pictures, cnn, folder, device, on_part)
-    restored = None
-    if picture_size:
-        restored = keep("restored", data_key + autoencoder_key + str(picture_size), len(pictures), make_restored())
     code_key = data_key + cnn_key + digest("\n".join(concepts).encode())
     codes = keep("codes", code_key, len(pictures), make_codes())
     return TrainingCache(
-        latents=latents,
-        restored=restored,
-        references=references,
+        latents=mapped(latents),
+        references=mapped(references),
         words=words,
         offsets=offsets,
+        keys=caption_keys(words, offsets),
+        codes=mapped(codes),
+        first_caption=torch.tensor([ids[0] for ids in caption_ids]),
         caption_ids=caption_ids,
         captions=captions,
-        codes=codes,
     )
+
+
+def caption_keys(words: torch.Tensor, offsets: torch.Tensor, batch: int = 4096) -> torch.Tensor:
+    """What each of M captions is looked up by, float16 [M, W], from their word tokens end to end."""
+    made = []
+    for start in range(0, len(offsets) - 1, batch):
+        numbers = torch.arange(start, min(start + batch, len(offsets) - 1))
+        made.append(text_keys(*word_batch(words, offsets, numbers)).half())
+    return torch.cat(made)
 
 
 def cache_references(
@@ -168,12 +190,13 @@ def cache_words(
     folder: Path,
     device: torch.device,
     on_part: Callable[[], object] = lambda: None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Word tokens of captions, kept on disk, and where each caption's start, as `TrainingCache` has them."""
     key = digest("\n".join(captions).encode()) + weights_digest(text_encoder)
     pieces, offsets = _word_pieces(captions, tokenizer)
     made = _encode_pieces(pieces, offsets, text_encoder.to(device).eval(), tokenizer, device)
-    return keep_array(folder / f"words-{digest(key.encode())}.npy", len(pieces), made, on_part), offsets
+    words = keep_array(folder / f"words-{digest(key.encode())}.npy", len(pieces), made, on_part)
+    return mapped(words), torch.from_numpy(offsets)
 
 
 def batches(what: str, array: np.ndarray, device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -16,6 +16,7 @@ from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
+from mmgen.models.memory import Memory
 from mmgen.pipeline import MultimodalGANPipeline
 
 CAPTIONS_FILE = "captions.txt"
@@ -33,6 +34,7 @@ def write_checkpoint(
     decoder: CaptionDecoder | None = None,
     decoder_fusion: Fusion | None = None,
     log: Path | None = None,
+    memory: Memory | None = None,
 ) -> None:
     """Write a checkpoint of parts that were trained with the encoders of `mmgen encoders`.
 
@@ -45,7 +47,7 @@ def write_checkpoint(
     bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
     cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
     drawing, reading = (fusion, generator, autoencoder), (decoder, decoder_fusion)
-    pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, *drawing, *reading, styles=styles)
+    pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, *drawing, *reading, memory=memory, styles=styles)
     save_checkpoint(folder, pipe, [captions], log=log)
 
 
@@ -69,7 +71,7 @@ def save_checkpoint(
         log: the training's log.csv, if there is one there, written as training.csv.
     """
     parts = dict(pipe.components)
-    names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion")
+    names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion", "memory")
     halved = [name for name in names if parts[name]]
     for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()

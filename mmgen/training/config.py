@@ -44,21 +44,26 @@ class AutoencoderConfig:
 
 @dataclass
 class GANConfig:
-    """The recipe of the GAN: `regression_steps` of regression, then the duel."""
+    """The recipe of the GAN: regression first, then against the discriminator."""
 
     regression_steps: int = _option(5000, "steps before the discriminator starts", least=0)
+    regression_share: float = _option(0.6, "with --minutes: their share before the discriminator starts", least=0)
     regression_cooldown: float = _option(0.25, "share of those, the last, in which the learning rate falls to 0")
     learning_rate: float = _option(1e-3, "of the regression")
     adversarial_learning_rate: float = _option(1e-4, "of the generator against the discriminator")
     discriminator_learning_rate: float = _option(2e-4, "of the discriminator")
+    decoder_learning_rate: float = _option(1e-4, "of the image decoder")
     loss: str = _option("hinge", "adversarial loss", choices=LOSSES)
-    adversarial_weight: float = _option(0.3, "of the adversarial loss beside the paired one", least=0)
+    adversarial_weight: float = _option(0.3, "of the adversarial loss beside the latents' L1", least=0)
     feature_weight: float = _option(0.5, "of the loss in the frozen CNN's features beside the adversarial one", least=0)
-    paired_start: float = _option(4.0, "weight of the paired loss when the discriminator starts", least=0)
-    paired_end: float = _option(1.0, "weight of the paired loss after the fade", least=0)
-    fade_steps: int = _option(600, "steps in which the paired weight goes from start to end")
-    picture_size: int = _option(96, "side in pixels at which the frozen CNN judges, a multiple of 32", least=64)
-    ema_images: float = _option(20_000, "half-life in pictures of the averaged weights")
+    latent_start: float = _option(4.0, "weight of the latents' L1 when the discriminator starts", least=0)
+    latent_end: float = _option(1.0, "weight of the latents' L1 after the fade", least=0)
+    fade_steps: int = _option(600, "steps in which that weight goes from start to end")
+    decoder_share: float = _option(0.0, "share of the adversarial part, the last, in which the image decoder learns", least=0)
+    image_size: int = _option(128, "side in pixels of what the frozen CNN sees, a multiple of 32", least=64)
+    ema_images: float = _option(20_000, "half-life in images of the averaged weights")
+    memory_slots: int = _option(4, "entries of the memory that the generator looks at, 0 for none, an even number", least=0)
+    compile: int = _option(1, "whether a step on a GPU is compiled, 0 or 1", least=0)
 
 
 @dataclass

@@ -103,8 +103,8 @@ class Lesson:
     drawn: np.ndarray
     named: list[list[int]]
     bare: list[list[int]]
-    words: np.ndarray
-    offsets: np.ndarray
+    words: torch.Tensor
+    offsets: torch.Tensor
     read: list[np.ndarray]
     styled: list[list[bool]]
     of_style: dict[str, np.ndarray]
@@ -149,8 +149,8 @@ def make_lesson(
     views: list[np.ndarray],
     drawings: np.ndarray | None,
     drawn: np.ndarray,
-    words: np.ndarray,
-    offsets: np.ndarray,
+    words: torch.Tensor,
+    offsets: torch.Tensor,
     read: list[list[str]],
 ) -> Lesson:
     """Put together what samples are drawn from.
@@ -198,7 +198,7 @@ def make_sample(lesson: Lesson, count: int, drawn_share: float, rng: np.random.G
         says_all = has_picture or lesson.styled[target][number]
         targets.append(lesson.named[target] if says_all else lesson.bare[target])
     if has_words:
-        words, mask = word_batch(lesson.words, lesson.offsets, caption)
+        words, mask = word_batch(lesson.words, lesson.offsets, torch.from_numpy(caption))
     else:
         words, mask = torch.zeros(count, 0, lesson.words.shape[1]), torch.zeros(count, 0)
 

@@ -28,19 +28,19 @@ from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.autoencoder import augment, feature_distance, random_crops
-from mmgen.training.batches import make_batch
 from mmgen.training.cache import TrainingCache, build_cache
 from mmgen.training.checkpoint import read_captions, save_checkpoint
 from mmgen.training.config import FinetuneConfig, RunConfig
 from mmgen.training.control import Control, Halted, is_disk_full
 from mmgen.training.ema import Ema
-from mmgen.training.gan import ConditionalGenerator, save_path
-from mmgen.training.losses import kept_loss, paired_loss
+from mmgen.training.gan.batch import make_batch
+from mmgen.training.gan.losses import latent_l1_loss, prior_preservation_loss
+from mmgen.training.gan.sampler import Sampler
+from mmgen.training.gan.train import ConditionalGenerator, save_path
 from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.presets import choose
 from mmgen.training.prior import Prior, mix
 from mmgen.training.run import Run, saved_states
-from mmgen.training.sampling import Sampler
 from mmgen.training.sparing import Sparing
 from mmgen.training.variants import variants_each, write_variants
 
@@ -182,7 +182,7 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
     concepts = labels + [f"copy {index}" for index in range((rounds - 1) * len(data))]
     rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
     networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
-    cache = build_cache(rows, varied, *networks, work, run.device, None, heed)
+    cache = build_cache(rows, varied, *networks, work, run.device, heed)
     sampler = Sampler(cache, labels * rounds, rows["style"], concepts, targets=len(data), kinds=KINDS)
     captions = read_captions(base)
     prior = sparing = None
@@ -207,7 +207,10 @@ def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: 
 def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noise_channels: int, rng) -> torch.Tensor:
     """On the person's pairs, and on the base's drawings with their share of the batch."""
     kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if lesson.prior else 0
-    batch = make_batch(lesson.cache, lesson.sampler.draw(run.config.batch_size - kept, rng), noise_channels, rng)
+    samples = torch.Generator().manual_seed(run.step_seed)
+    batch = make_batch(
+        lesson.cache, lesson.sampler.draw(run.config.batch_size - kept, samples), noise_channels, samples
+    )
     z, condition, own = batch.z, batch.condition, len(batch.z)
     recalled = lesson.prior.draw(kept, rng) if kept else None
     if recalled:
@@ -215,9 +218,9 @@ def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noi
     condition = {name: value.to(run.device) for name, value in condition.items()}
     with run.accelerator.autocast():
         latents = model(z.to(run.device), condition).float()
-    loss = paired_loss(latents[:own], batch.latents.to(run.device), batch.paired.to(run.device))
+    loss = latent_l1_loss(latents[:own], batch.latents.to(run.device), batch.latent_weight.to(run.device))
     if recalled:
-        loss = (own * loss + kept * kept_loss(latents[own:], recalled.latents.to(run.device))) / len(z)
+        loss = (own * loss + kept * prior_preservation_loss(latents[own:], recalled.latents.to(run.device))) / len(z)
     return loss
 
 

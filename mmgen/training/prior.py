@@ -18,7 +18,7 @@ from mmgen.devices import autocast
 from mmgen.images import to_pil
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.batches import Batch
+from mmgen.training.gan.batch import Batch
 
 REFERENCES = 96
 """How many of its own pictures the base is shown as references."""

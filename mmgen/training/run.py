@@ -317,9 +317,14 @@ class Run:
             raise KeyboardInterrupt
         self._stop = True
 
-    def _seed(self) -> None:
+    @property
+    def step_seed(self) -> int:
+        """Of everything random in this step of this process."""
         ranks = self.accelerator.num_processes
-        seed = (self.config.seed * 1_000_003 + self.step * ranks + self.accelerator.process_index) % 2**32
+        return (self.config.seed * 1_000_003 + self.step * ranks + self.accelerator.process_index) % 2**32
+
+    def _seed(self) -> None:
+        seed = self.step_seed
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)

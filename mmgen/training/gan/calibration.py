@@ -7,7 +7,7 @@ import copy
 import torch
 
 from mmgen.models.generator import Generator
-from mmgen.training.batches import Batch
+from mmgen.training.gan.batch import Batch
 
 SAMPLES = 512
 LARGEST = 1.5
@@ -15,21 +15,21 @@ LARGEST = 1.5
 
 
 @torch.inference_mode()
-def spread_ratio(model: torch.nn.Module, batch: Batch, at_once: int = 32) -> float:
+def latent_std_ratio(model: torch.nn.Module, batch: Batch, at_once: int = 32) -> float:
     """Standard deviation of the real latents of a batch over that of what a `ConditionalGenerator` draws for it.
 
     Never above `LARGEST`, and never below its inverse.
     """
     drawn = []
-    for start in range(0, len(batch.z), at_once):
-        rows = slice(start, start + at_once)
-        drawn.append(model(batch.z[rows], {name: value[rows] for name, value in batch.condition.items()}).float())
+    for start in range(0, len(batch), at_once):
+        some = batch[start : start + at_once]
+        drawn.append(model(some.z, some.condition, some.remembered).float())
     ratio = (batch.latents.float().std() / torch.cat(drawn).std()).item()
     return min(LARGEST, max(1 / LARGEST, ratio))
 
 
 @torch.no_grad()
-def scaled(generator: Generator, ratio: float) -> Generator:
+def match_latent_std(generator: Generator, ratio: float) -> Generator:
     """A copy whose latents are so many times as large: about 0, the mean of real latents.
 
     What is learned by regression is a mean over all that a caption leaves open, and means lie closer together than what
@@ -39,6 +39,9 @@ def scaled(generator: Generator, ratio: float) -> Generator:
     amplifies most what is least right.
     """
     wide = copy.deepcopy(generator)
-    wide.to_patch.weight.mul_(ratio)
-    wide.to_patch.bias.mul_(ratio)
+    if wide.memory_reader is not None:
+        wide.output_scale.mul_(ratio)
+    else:
+        wide.to_patch.weight.mul_(ratio)
+        wide.to_patch.bias.mul_(ratio)
     return wide

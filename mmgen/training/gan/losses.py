@@ -52,18 +52,18 @@ def generator_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> torch.T
     raise ValueError(f"unknown loss {kind!r}; choose one of {', '.join(LOSSES)}")
 
 
-def paired_loss(latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def latent_l1_loss(latents: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """L1 between generated and real latents [N, C, h, w], each sample with its weight [N]; scalar."""
     distance = (latents - targets).abs().mean((1, 2, 3))
     return (distance * weights).sum() / weights.sum().clamp_min(1.0)
 
 
-def kept_loss(latents: torch.Tensor, recalled: torch.Tensor, reach: float = 0.25) -> torch.Tensor:
+def prior_preservation_loss(latents: torch.Tensor, base: torch.Tensor, reach: float = 0.25) -> torch.Tensor:
     """What moving away from the base costs: Huber between latents [N, C, h, w], of slope 1 beyond `reach`; scalar.
 
     L1 pulls as hard at what has hardly moved as at what is lost; it held up what is to be learned, and kept no more.
     """
-    return F.huber_loss(latents, recalled, delta=reach) / reach
+    return F.huber_loss(latents, base, delta=reach) / reach
 
 
 def feature_loss(ours: list[torch.Tensor], theirs: list[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:

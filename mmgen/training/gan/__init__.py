@@ -1,0 +1,1 @@
+"""The GAN: what one sample is, the whole objective, and the training."""

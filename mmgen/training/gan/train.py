@@ -1,0 +1,249 @@
+"""Train the fusion, the generator and the discriminator.
+
+First regression: the generator learns to hit the latent of the image that the words, the references and the memory
+name, which is several times cheaper a step than the rest. Then adversarial: the discriminator judges the decoded image,
+and the regression's weight falls. In the last part of that the image decoder learns too, on what is drawn. What is
+exported draws latents that spread as the real ones do (`mmgen.training.gan.calibration`).
+
+    generator      latent_weight * L1(latents)
+                   + adversarial_weight * adversarial(whole image, native crop)
+                   + feature_weight * features(whole image, native crop)         `losses.py`, `adversarial.py`
+    discriminator  hinge on real, drawn, and real with a wrong condition at half weight
+    image decoder  the generator's adversarial and feature loss + L1 to what it made of real latents before
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmgen.evaluation.sheets import grid, interleave
+from mmgen.images import to_pil
+from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.discriminator import Discriminator
+from mmgen.models.encoders import PyramidCNN
+from mmgen.models.fusion import Fused, Fusion
+from mmgen.models.generator import Generator, Remembered
+from mmgen.training.cache import TrainingCache
+from mmgen.training.config import GANConfig, RunConfig
+from mmgen.training.ema import Ema
+from mmgen.training.gan.adversarial import VALUES, VIEWS, AdversarialStep
+from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch
+from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
+from mmgen.training.gan.losses import latent_l1_loss
+from mmgen.training.gan.sampler import Sampler
+from mmgen.training.optimizers import adversarial_optimizer, regression_optimizers, step_with_rate
+from mmgen.training.run import Run
+
+SHOWN = 24
+"""Images on a sample sheet."""
+
+
+class ConditionalGenerator(nn.Module):
+    """Fusion and generator as the one module that learns."""
+
+    def __init__(self, fusion: Fusion, generator: Generator):
+        super().__init__()
+        self.fusion, self.generator = fusion, generator
+
+    def forward(
+        self, z: torch.Tensor, condition: dict[str, torch.Tensor], remembered: Remembered | None = None
+    ) -> torch.Tensor:
+        """z [N, noise_channels], the arguments of `Fusion` and what is remembered -> latents [N, C, S, S]."""
+        fused: Fused = self.fusion(**condition)
+        return self.generator(z, fused, remembered=remembered)
+
+
+def train_gan(
+    run_config: RunConfig,
+    config: GANConfig,
+    cache: TrainingCache,
+    sampler: Sampler,
+    fusion: Fusion,
+    generator: Generator,
+    autoencoder: ImageAutoencoder,
+    cnn: PyramidCNN,
+    memory: MemoryIndex | None = None,
+    held_out: tuple[torch.Tensor, torch.Tensor] | None = None,
+    export: Callable[[ConditionalGenerator, ImageAutoencoder], None] | None = None,
+    recipe: dict[str, object] | None = None,
+) -> ConditionalGenerator:
+    """Train and return the averaged fusion and generator, as exported last.
+
+    Args:
+        cache: of the training split.
+        cnn: the frozen CNN in whose features the discriminator judges.
+        memory: what is looked up, for a generator that has slots for it.
+        held_out: latents [n, C, h, w] of real images that are not trained on, and their discriminator conditions.
+        export: called with the averaged `ConditionalGenerator`, its latents' spread matched, and the autoencoder, at
+            every sample sheet and at the end.
+        recipe: what else was asked for, kept in the run's config.json.
+    """
+    # Networks, their averages and optimizers, and all that a state of the run keeps.
+    run = Run(run_config, {**asdict(config), **(recipe or {})})
+    autoencoder.to(run.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    cnn.to(run.device)
+    model = ConditionalGenerator(fusion, generator).to(run.device)
+    torch.manual_seed(run_config.seed)
+    condition_channels = cache.words.shape[1] + cache.references.shape[2]
+    discriminator = Discriminator(cnn.channels(), condition_channels, views=VIEWS).to(run.device)
+    image_decoder = copy.deepcopy(autoencoder.decoder).requires_grad_(True)
+    ema = Ema(model, half_life=config.ema_images)
+    optimizers = [*regression_optimizers(model), adversarial_optimizer(model)]
+    others = [adversarial_optimizer(discriminator), torch.optim.AdamW(image_decoder.parameters(), betas=(0.0, 0.99))]
+    trained, discriminator, *optimizers = run.accelerator.prepare(model, discriminator, *optimizers, *others)
+    discriminator_optimizer, decoder_optimizer = optimizers[3:]
+    step_against = AdversarialStep(
+        run,
+        discriminator,
+        discriminator_optimizer,
+        cnn,
+        autoencoder,
+        config.loss,
+        config.discriminator_learning_rate,
+        config.image_size,
+    )
+    run.keep("ema", ema)
+    run.keep("image_decoder", image_decoder)
+    run.resume()
+    forward = torch.compile(trained) if config.compile and run.device.type == "cuda" else trained
+
+    # What is fixed: the sheet's batch, and the sample by which the latents' spread is measured.
+    noise_channels = generator.config.noise_channels
+    fixed = fixed_batch(cache, sampler, noise_channels, SHOWN, memory).to(run.device)
+
+    def exported() -> ConditionalGenerator:
+        sample = fixed_batch(cache, sampler, noise_channels, SAMPLES, memory).to(run.device)
+        ratio = latent_std_ratio(ema.model, sample)
+        return ConditionalGenerator(ema.model.fusion, match_latent_std(ema.model.generator, ratio))
+
+    def learned_autoencoder() -> ImageAutoencoder:
+        learned = copy.deepcopy(autoencoder)
+        learned.decoder.load_state_dict(image_decoder.state_dict())
+        return learned
+
+    for step in run.steps():
+        # Sample, look up, gather.
+        generator_of_step = torch.Generator(sampler.device).manual_seed(run.step_seed)
+        samples = sampler.draw(run_config.batch_size, generator_of_step)
+        batch = make_batch(cache, samples, noise_channels, generator_of_step, memory)
+        phase = Phase.at(run, config)
+
+        # Draw.
+        with run.accelerator.autocast():
+            latents = forward(batch.z, batch.condition, batch.remembered)
+        latents = latents.float()
+        latent_l1 = latent_l1_loss(latents, batch.latents, batch.latent_weight)
+
+        # The objective of the phase.
+        if not phase.is_adversarial:
+            loss, values = latent_l1, dict.fromkeys(VALUES, 0.0)
+            active, rate = optimizers[:2], run.learning_rate(config.learning_rate) * phase.rate
+        else:
+            latent_weight = config.latent_start + (config.latent_end - config.latent_start) * phase.fade
+            decoder = image_decoder if phase.decoder_learns else None
+            adversarial, features, values = step_against(latents, batch, decoder)
+            loss = config.adversarial_weight * adversarial + config.feature_weight * features
+            loss = loss + latent_weight * latent_l1
+            if decoder is not None:
+                loss = loss + _decoder_anchor(run, autoencoder, decoder, batch.latents)
+            active, rate = optimizers[2:3], run.learning_rate(config.adversarial_learning_rate) * phase.rate
+
+        # Learn, and follow with the averages.
+        run.accelerator.backward(loss)
+        norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
+        step_with_rate(active, rate)
+        if phase.is_adversarial and phase.decoder_learns:
+            run.accelerator.clip_grad_norm_(image_decoder.parameters(), 1.0)
+            step_with_rate([decoder_optimizer], config.decoder_learning_rate * phase.rate)
+        generator.mapping.track_mean(batch.z)
+        run.average(generator.mapping.mean)
+        ema.update(model, run_config.batch_size * run.accelerator.num_processes)
+
+        # Tell and show.
+        gap = 0.0
+        if phase.is_adversarial and held_out is not None and run.step % run_config.log_every == 0:
+            gap = values["real"] - step_against.held_out_score(*(part.to(run.device) for part in held_out))
+        run.log({"latent_l1": latent_l1, **values, "held_out_gap": gap, "norm": norm})
+        if run.due(run_config.sample_every):
+            with torch.no_grad():
+                drawn = learned_autoencoder().decode(ema.model(fixed.z, fixed.condition, fixed.remembered))
+                real = autoencoder.decode(fixed.latents)
+            run.sample(grid(interleave(to_pil(real.clamp(-1, 1)), to_pil(drawn.clamp(-1, 1)), 12), columns=12))
+            if export and run.is_main and run.progress < 1:
+                export(exported(), learned_autoencoder())
+    result = exported()
+    if export and run.is_main:
+        export(result, learned_autoencoder())
+    return result
+
+
+class Phase:
+    """Where a step stands in the schedule.
+
+    Attributes:
+        is_adversarial: whether the discriminator takes part.
+        rate: factor of the learning rates, 0 to 1.
+        fade: how far the latent loss has gone from its first weight to its last, 0 to 1.
+        decoder_learns: whether the image decoder does.
+    """
+
+    def __init__(self, is_adversarial: bool, rate: float, fade: float = 0.0, decoder_learns: bool = False):
+        self.is_adversarial, self.rate, self.fade, self.decoder_learns = is_adversarial, rate, fade, decoder_learns
+
+    @classmethod
+    def at(cls, run: Run, config: GANConfig) -> Phase:
+        """By steps, or by shares of the run's minutes where it has them."""
+        if run.config.minutes is None:
+            regression = run.step / config.regression_steps if config.regression_steps else 1.0
+            after = run.step - config.regression_steps
+            adversarial = after / max(1, run.config.steps - config.regression_steps)
+            fade = after / max(1, config.fade_steps)
+        else:
+            regression = run.progress / config.regression_share if config.regression_share else 1.0
+            adversarial = (run.progress - config.regression_share) / max(1e-9, 1 - config.regression_share)
+            fade = 2 * adversarial
+        if regression < 1:
+            return cls(False, min(1.0, (1 - regression) / config.regression_cooldown))
+        # The rate falls at the end of a run with a time; one by steps has `--cooldown` for that.
+        rate = 1.0 if run.config.minutes is None else min(1.0, 5 * (1 - adversarial) + 0.02)
+        return cls(True, rate, min(1.0, fade), adversarial >= 1 - config.decoder_share)
+
+
+def _decoder_anchor(run: Run, autoencoder: ImageAutoencoder, decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """L1 between what the learning decoder and the frozen one make of real latents [N, C, h, w], on a crop; scalar."""
+    size = latents.shape[-1]
+    side = max(2, size // 2)
+    top, left = torch.randint(0, size - side + 1, (2,)).tolist()
+    raw = (latents * autoencoder.scale + autoencoder.shift)[..., top : top + side, left : left + side]
+    with run.accelerator.autocast():
+        with torch.no_grad():
+            wanted = autoencoder.decoder(raw)
+        return F.l1_loss(decoder(raw).float(), wanted.float())
+
+
+def fixed_batch(
+    cache: TrainingCache, sampler: Sampler, noise_channels: int, count: int, memory: MemoryIndex | None
+) -> Batch:
+    """Images as training draws them, each from its second caption (for emoji the label and the style) alone."""
+    generator = torch.Generator(sampler.device).manual_seed(12345)
+    samples = sampler.draw(count, generator)
+    second = [cache.caption_ids[i][min(1, len(cache.caption_ids[i]) - 1)] for i in samples.image.tolist()]
+    samples.caption[:] = torch.tensor(second)
+    samples.text_weight[:] = 1.0
+    samples.reference_weights[:] = 0.0
+    samples.memory_weight[:] = 1.0
+    samples.names_style[:] = samples.memory_hard[:] = samples.memory_by_style[:] = True
+    samples.appearance_unspecified[:] = False
+    return make_batch(cache, samples, noise_channels, generator, memory)
+
+
+def save_path(output: str | Path) -> Path:
+    """Where a run keeps its newest whole pipeline."""
+    return Path(output) / "pipeline"
