@@ -20,7 +20,7 @@ from mmgen.models.decoder import Caption, CaptionDecoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
-from mmgen.models.memory import SAME, TEMPERATURE, Memory, Retrieved, phrases, text_keys, without_style
+from mmgen.models.memory import SAME, TEMPERATURE, Memory, Retrieved, phrases, subject, text_keys, without_style
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
@@ -31,7 +31,7 @@ MAX_SEED = 2**32 - 1
 STYLE_TEMPERATURE = 0.05
 """Of the Gumbel noise by which a seed chooses the style of a prompt that names none, where truncation is 1."""
 
-WHOLE = 0.97
+WHOLE = 0.8
 """Likeness from which on a prompt is looked up as a whole, not thing by thing."""
 
 UNLIKE = 0.5
@@ -85,10 +85,12 @@ class MemoryQuery:
     """What is looked up for a prompt.
 
     Attributes:
+        whole: [D], of all the words.
         keys: [K / 2, D], one for each slot of a half.
         style: number of the style that the prompt names, or None.
     """
 
+    whole: torch.Tensor
     keys: torch.Tensor
     style: int | None
 
@@ -372,20 +374,23 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if not words:
             return None
         things = phrases(words)
-        pieces = self.tokenizer(
-            [words, *things], truncation=True, max_length=MAX_PROMPT_TOKENS, padding=True, return_tensors="pt"
-        ).to(self.device)
-        keys = text_keys(
-            text_tokens(self.text_encoder, pieces["input_ids"], pieces["attention_mask"]), pieces["attention_mask"]
-        )
+        # Articles only blur the key, and so does padding: each text is read by itself.
+        keys = torch.cat([self._text_key(text) for text in dict.fromkeys([subject(words), *things])])
         best = (keys @ self.memory.text_keys.T).amax(1)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
+        # Of several things, where nothing like all of them together is known, each has slots of its own.
         slots = self.generator.config.memory_slots // 2
-        # Articles and politeness only blur the key of one thing; of several things each has slots of its own.
-        chosen = keys[:1] if best[0] >= max(WHOLE, float(best[1:].max())) else keys[1:]
+        chosen = keys[1:] if len(keys) > 2 and best[0] < WHOLE else keys[:1]
         queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
-        return MemoryQuery(queries, self.memory.style_number(style) if style else None)
+        return MemoryQuery(keys[0], queries, self.memory.style_number(style) if style else None)
+
+    def _text_key(self, text: str) -> torch.Tensor:
+        """What a text is looked up by, [1, D]."""
+        pieces = self.tokenizer(text, truncation=True, max_length=MAX_PROMPT_TOKENS, return_tensors="pt")
+        pieces = pieces.to(self.device)
+        tokens = text_tokens(self.text_encoder, pieces["input_ids"], pieces["attention_mask"])
+        return text_keys(tokens, pieces["attention_mask"])
 
     def retrieve(
         self,
@@ -401,7 +406,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         What was asked for itself, the same words in the same style, is never found.
         """
         memory, generator = self.memory, torch.Generator().manual_seed(seed + 2**33)
-        likeness = (query.keys @ memory.text_keys.T)[:, memory.text.long()].amax(0)
+        likeness = (query.whole @ memory.text_keys.T)[memory.text.long()]
         excluded = torch.zeros(len(memory), dtype=torch.bool, device=memory.codes.device)
         if dropped:
             excluded[list(dropped)] = True
@@ -414,6 +419,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         found = memory.lookup(
             query.keys[None], style, excluded[None], TEMPERATURE * truncation, generator, slots
         )
+        found.likeness = likeness[found.entries] * found.weights  # To all the words, as in training.
         for slot, entry in enumerate(list(pinned)[:slots]):
             found.entries[0, slot] = entry
             found.likeness[0, slot] = likeness[entry]

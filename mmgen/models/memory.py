@@ -256,19 +256,30 @@ def without_style(text: str, styles: Sequence[str]) -> tuple[str, str | None]:
     return words, None
 
 
-_JOINTS = re.compile(r"\b(?:on|in|at|with|and|under|over|beside|near|behind|above|below|next to|in front of|of)\b|[,;]")
+_JOINTS = re.compile(
+    r"\b(?:on|in|at|and|under|over|beside|by|near|behind|above|below|next to|in front of|left of|right of)\b|[,;+&]"
+)
 _ARTICLES = re.compile(r"^(?:(?:a|an|the|some|one|two|three|his|her|its|my)\b\s*)+", re.IGNORECASE)
 
 
+def subject(text: str) -> str:
+    """A text without the article at its start.
+
+    >>> subject("a cat")
+    'cat'
+    """
+    return _ARTICLES.sub("", text) or text
+
+
 def phrases(text: str) -> list[str]:
-    """The things that a prompt names, each to be looked up by itself; the prompt itself where it is one.
+    """The things that a prompt names side by side, each without its article; one where it names one.
 
     >>> phrases("a beautiful sunset on the beach")
     ['beautiful sunset', 'beach']
-    >>> phrases("a cat")
-    ['cat']
+    >>> phrases("a wizard with dark skin")
+    ['wizard with dark skin']
     """
-    parts = [_ARTICLES.sub("", part.strip()) for part in _JOINTS.split(text)]
+    parts = [subject(part.strip()) for part in _JOINTS.split(text)]
     return [part for part in parts if part] or [text]
 
 
