@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from mmgen.cli import train_decoder
+from mmgen.cli import train_decoder, train_default
 from mmgen.errors import UserError
 from mmgen.training.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
 
@@ -22,6 +22,7 @@ def add_parser(commands) -> None:
     autoencoder = parts.add_parser("autoencoder", help="picture <-> latent; first")
     gan = parts.add_parser("gan", help="fusion, generator and discriminator; second")
     train_decoder.add_parser(parts, number, add_options)
+    train_default.add_parser(parts, number)
     for part, default, shared, recipe in (
         (autoencoder, "runs/autoencoder", AutoencoderRunConfig, AutoencoderConfig),
         (gan, "runs/gan", RunConfig, GANConfig),
@@ -36,6 +37,9 @@ def add_parser(commands) -> None:
         length = part.add_mutually_exclusive_group(required=True)
         length.add_argument("--steps", type=number(int, 1), help="the step to stop at, from the start")
         length.add_argument("--minutes", type=number(float, 1e-3), help="of training, over all sittings")
+        part.add_argument(
+            "--deadline", type=number(float, 0), help="with --minutes: seconds since 1970 at which they end at the latest"
+        )
         part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
         add_options(part, shared)
         add_options(part.add_argument_group("recipe"), recipe)

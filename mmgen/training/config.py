@@ -29,6 +29,7 @@ class RunConfig:
     precision: str = _option("auto", "bf16 where it is fast (auto)", choices=("auto", "bf16", "no"))
     resume: bool = False
     minutes: float | None = None  # Of training; then `steps` is None.
+    deadline: float | None = None  # In seconds since 1970: fewer minutes, if they would end later.
     cooldown_share: float = 0.0  # Of the minutes, the last, in place of `cooldown`.
     sample_seconds: float = 5.0  # Between samples, where they come by time.
 

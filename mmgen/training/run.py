@@ -170,6 +170,9 @@ class Run:
 
     def steps(self) -> Iterator[int]:
         """Yield step numbers; saves between them, and at the end or when the process is told to pause or stop."""
+        if self.config.deadline is not None and self.config.minutes is not None:
+            left = max(0.0, self.config.deadline - time.time())
+            self.config.minutes = max(1e-3, min(self.config.minutes, (self.seconds + left) / 60))
         previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         stop = False
         bar = tqdm(
@@ -255,12 +258,15 @@ class Run:
             for name, module in self._kept.items():
                 state = {key: value.contiguous() for key, value in module.state_dict().items()}
                 save_file(state, part / f"{name}.safetensors")
-            (part / CLOCK).write_text(json.dumps({"seconds": round(self.seconds, 3), "images": self.images}))
+            (part / CLOCK).write_text(json.dumps(self._clock()))
             part.rename(final)
         if self.is_main:
             for old in saved_states(self.output)[:-2]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
+
+    def _clock(self) -> dict[str, object]:
+        return {"seconds": round(self.seconds, 3), "images": self.images, "over": self.progress >= 1}
 
     def _unwrapped_states(self, models: list[nn.Module], states: list[dict], folder: str) -> None:
         states[:] = [self.accelerator.unwrap_model(model).state_dict() for model in models]
@@ -275,7 +281,17 @@ class Run:
         config = asked
         if self.config.resume and file.exists():
             config = _read_json(file)
-            free = {"resume", "steps", "output", "cache", "save_minutes", "sample_every", "sample_minutes", "log_every", "log_with"}
+            free = {
+                "resume",
+                "steps",
+                "output",
+                "cache",
+                "save_minutes",
+                "sample_every",
+                "sample_minutes",
+                "log_every",
+                "log_with",
+            }
             for name in sorted(asked.keys() & config.keys() - free - {"resumed"}):
                 if asked[name] != config[name]:
                     print(f"Note: {name} was {config[name]} when this run began; it goes on with {asked[name]}.")
