@@ -1,4 +1,4 @@
-"""Pack a training: code, data, frozen networks, a base's weights and wheels, in parts that can be carried one by one."""
+"""Pack a training: code, data, frozen networks, a base's weights and wheels, in parts that can be carried."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from mmgen.data.emoji import build_emoji
 EVERY = 120.0
 """Seconds between results."""
 
-RESERVE = 30.0
+RESERVE = 40.0
 """Seconds at the end for the last checkpoint, sheet and result; of a short time a quarter."""
 
 SHOWN = 48
@@ -56,7 +56,6 @@ def main(work: Path, output: Path, seconds: float, begun: float) -> int:
     command = [str(word) for word in command]
     say(shlex.join(command))
     log = work / "train.log"
-    # Where the checkpoint is written, not the card, is what is waited for.
     training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     echo = threading.Thread(target=_echo, args=(training, log), daemon=True)
     echo.start()

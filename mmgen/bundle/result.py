@@ -110,15 +110,11 @@ def unbundle(
         folder = Path(place)
         read_parts(series[-1], folder)
         if not (folder / FACTS).is_file():
-            raise UserError(
-                "This result holds no weights: the training ended before its first sheet. Its log is there."
-            )
+            raise UserError("This result holds no weights: the training ended before its first sheet.")
         facts = json.loads((folder / FACTS).read_text())
         before = MultimodalGANPipeline.from_pretrained(base)
         if encoder_fingerprint(before.autoencoder) != facts["autoencoder"]:
-            raise UserError(
-                f"{base} has another autoencoder than the training had. Give the checkpoint that was packed."
-            )
+            raise UserError(f"{base} has another autoencoder than was packed. Give the checkpoint that was.")
         fusion = Fusion.from_pretrained(folder / "fusion", low_cpu_mem_usage=False)
         generator = Generator.from_pretrained(folder / "generator", low_cpu_mem_usage=False)
         if (folder / DECODER).is_file():
@@ -163,7 +159,7 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         seen = PyramidCNN(
             copy.deepcopy(pipe.image_encoder), pipe.image_processor.image_mean, pipe.image_processor.image_std
         )
-        skip_neutral_squeeze(seen)
+        skip_neutral_squeeze(seen)  # As for the training, which so shares what it kept.
         pictures = pack_pictures(rows, pipe.image_size, cache)
         networks = pipe.text_encoder, pipe.tokenizer, seen, pipe.autoencoder
         made = build_cache(rows, pictures, *networks, cache, best_device())

@@ -13,7 +13,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "bundle",
         help="pack a training for a machine without a network",
-        description="Pack code, data, frozen networks, a base's weights and wheels into OUTPUT/part-1, part-2 and so on, for "
+        description="Pack code, data, frozen networks, a base's weights and wheels into OUTPUT/part-1 and so on, for "
         "a machine with PyTorch, transformers and accelerate. There `sh part-1/run.sh` keeps a part, and `sh "
         "part-N/run.sh SECONDS`, of the last, trains and writes the result into $OUT, every two minutes, too.",
     )

@@ -38,7 +38,9 @@ def add_parser(commands) -> None:
         length.add_argument("--steps", type=number(int, 1), help="the step to stop at, from the start")
         length.add_argument("--minutes", type=number(float, 1e-3), help="of training, over all sittings")
         part.add_argument(
-            "--deadline", type=number(float, 0), help="with --minutes: seconds since 1970 at which they end at the latest"
+            "--deadline",
+            type=number(float, 0),
+            help="with --minutes: when they end at the latest, in seconds since 1970",
         )
         part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
         add_options(part, shared)
@@ -105,7 +107,7 @@ def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConf
 
     asked = vars(arguments)
     if asked["minutes"] is not None and asked["cooldown"]:
-        raise UserError("--cooldown is in steps; with --minutes the learning rate falls by shares of them. Leave it away.")
+        raise UserError("--cooldown is in steps; leave it away with --minutes, in shares of which the rate falls.")
     fields = [{f.name for f in dataclasses.fields(kind)} & asked.keys() for kind in (shared, recipe)]
     kinds = zip((shared, recipe), fields, strict=True)
     made = [kind(**{name: asked[name] for name in names}) for kind, names in kinds]

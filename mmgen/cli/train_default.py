@@ -11,8 +11,8 @@ def add_parser(parts, number) -> None:
     part = parts.add_parser(
         "default",
         help="all of it, one after the other",
-        description="Make a whole checkpoint, OUTPUT/pipeline, in shares of --minutes: the encoders if there are none, the "
-        "autoencoder if none is given, the GAN, its image decoder, the captioner and the card. OUTPUT/plan.json tells "
+        description="Make a whole checkpoint, OUTPUT/pipeline, in shares of --minutes: the encoders if there are none, "
+        "the autoencoder if none is given, the GAN, its image decoder, the captioner and the card. OUTPUT/plan.json tells "
         "what is done. The minutes are those of training; what is prepared before comes on top.",
     )
     part.add_argument(

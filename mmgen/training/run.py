@@ -156,9 +156,9 @@ class Run:
         return min(1.0, self.step / self.config.steps)
 
     def learning_rate(self, base: float, warmup: int = 100) -> float:
-        """Learning rate at this step: linear warm-up, constant, linear fall over the `cooldown`, or its share of the time.
+        """Learning rate at this step: linear warm-up, constant, linear fall over the cooldown.
 
-        By time it ends at a fiftieth, as the time of the last step is not known before.
+        By time it falls to a fiftieth, as the time of the last step is not known before.
         """
         rate = base * min(1.0, (self.step + 1) / warmup)
         if self.config.minutes is not None:
