@@ -12,8 +12,8 @@ def add_parser(parts, number) -> None:
         "default",
         help="all of it, one after the other",
         description="Make a whole checkpoint, OUTPUT/pipeline, in shares of --minutes: the encoders if there are none, "
-        "the autoencoder if none is given, the GAN, its image decoder, the captioner and the card. OUTPUT/plan.json tells "
-        "what is done. The minutes are those of training; what is prepared before comes on top.",
+        "the autoencoder if none is given, the GAN, its image decoder, the captioner and the card. OUTPUT/plan.json "
+        "tells what is done. The minutes are those of training; what is prepared before comes on top.",
     )
     part.add_argument(
         "--data", type=Path, action="append", required=True, help="folder, zip or shards; may be repeated"
@@ -45,6 +45,7 @@ def add_parser(parts, number) -> None:
         "--deadline", type=number(float, 0), help="seconds since 1970 at which the GAN's minutes end at the latest"
     )
     part.add_argument("--gan-options", default="", help='more options of `train gan`, such as "--loss bce"')
+    part.add_argument("--captioner-options", default="", help='the same of `train decoder`, such as "--views 1"')
     part.set_defaults(run=run)
 
 
@@ -60,7 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.size % 32:
         raise UserError(f"--size is {arguments.size}; give a multiple of 32.")
     asked = {f.name: getattr(arguments, f.name) for f in dataclasses.fields(DefaultRecipe)}
-    recipe = DefaultRecipe(**{**asked, "gan_options": shlex.split(arguments.gan_options)})
+    for name in ("gan_options", "captioner_options"):
+        asked[name] = shlex.split(asked[name])
+    recipe = DefaultRecipe(**asked)
 
     def run_command(words) -> None:
         parsed = build_parser().parse_args(list(words))

@@ -64,7 +64,7 @@ class DefaultRecipe:
         batch_size: pictures a step; None for what suits the device.
         autoencoder_share, captioner_share: of the minutes; 0 leaves the captioner away.
         deadline: see `mmgen.training.config.RunConfig`; of the GAN's run.
-        gan_options: more options of `mmgen train gan`.
+        gan_options, captioner_options: more options of `mmgen train gan` and `mmgen train decoder`.
     """
 
     minutes: float
@@ -86,6 +86,7 @@ class DefaultRecipe:
     log_with: str = "tensorboard"
     deadline: float | None = None
     gan_options: list[str] = field(default_factory=list)
+    captioner_options: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -165,7 +166,7 @@ def make_plan(recipe: DefaultRecipe, device: torch.device) -> list[Stage]:
     if shares[CAPTIONER]:
         minutes = shares[CAPTIONER] * recipe.minutes
         what = "teaches the checkpoint to say what pictures show"
-        training(CAPTIONER, what, minutes, "decoder", "--base", save_path(output / GAN))
+        training(CAPTIONER, what, minutes, "decoder", "--base", save_path(output / GAN), *recipe.captioner_options)
     stages.append(Stage("card", "writes the checkpoint's card and draws its samples", []))
     return stages
 

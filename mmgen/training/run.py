@@ -281,17 +281,8 @@ class Run:
         config = asked
         if self.config.resume and file.exists():
             config = _read_json(file)
-            free = {
-                "resume",
-                "steps",
-                "output",
-                "cache",
-                "save_minutes",
-                "sample_every",
-                "sample_minutes",
-                "log_every",
-                "log_with",
-            }
+            free = {"resume", "steps", "output", "cache", "deadline"}
+            free |= {"save_minutes", "sample_every", "sample_minutes", "log_every", "log_with"}
             for name in sorted(asked.keys() & config.keys() - free - {"resumed"}):
                 if asked[name] != config[name]:
                     print(f"Note: {name} was {config[name]} when this run began; it goes on with {asked[name]}.")
