@@ -46,7 +46,7 @@ def base(tmp_path_factory) -> Path:
 def test_a_bundle_trains_elsewhere_and_comes_home(base, tmp_path, capsys):
     checkpoint = base / "out" / "pipeline"
     words = ["bundle", "--data", base / "data", "--base", checkpoint, "--max-mib", 0.5, "--no-wheels"]
-    options = "--size 64 --batch-size 4 --gan-options '--image-size 64 --regression-share 0.4'"
+    options = "--size 64 --batch-size 4 --minutes 0.05 --gan-options '--image-size 64 --regression-share 0.4'"
     words += ["--output", tmp_path / "bundle", "--train-options", options]
     assert main([str(word) for word in words]) == 0
     parts = sorted((tmp_path / "bundle").iterdir(), key=lambda path: int(path.name[5:]))
@@ -63,7 +63,7 @@ def test_a_bundle_trains_elsewhere_and_comes_home(base, tmp_path, capsys):
 
     def run(part: Path, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            ["sh", str(part / "run.sh"), *words], cwd=tmp_path, env=there, capture_output=True, text=True, timeout=400
+            ["sh", str(part / "run.sh"), *words], cwd=tmp_path, env=there, capture_output=True, text=True, timeout=600
         )
 
     early = run(parts[-1], "60")
@@ -71,7 +71,7 @@ def test_a_bundle_trains_elsewhere_and_comes_home(base, tmp_path, capsys):
     for part in parts[:-1]:
         assert run(part).returncode == 0
         shutil.rmtree(part)
-    done = run(parts[-1], "90")
+    done = run(parts[-1], "550")  # It ends when its minutes are over.
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = sorted((tmp_path / "out").iterdir())
     assert results and all(file.stat().st_size <= 16 * 2**20 for file in results)
@@ -89,7 +89,10 @@ def test_a_bundle_trains_elsewhere_and_comes_home(base, tmp_path, capsys):
     # With data its memory is made anew; without, one is needed.
     words = ["unbundle", *results, "--base", checkpoint, "--output", tmp_path / "again", "--data", base / "data"]
     assert main([str(word) for word in (*words, "--cache", base / "cache")]) == 0
-    assert torch.equal(MultimodalGANPipeline.from_pretrained(tmp_path / "again").memory.codes, before.memory.codes)
+    entries = torch.arange(8)
+    again = MultimodalGANPipeline.from_pretrained(tmp_path / "again").memory
+    assert again.config.texts == before.memory.config.texts  # The autoencoder was rounded to float16 in between.
+    assert (again.latents(entries) - before.memory.latents(entries)).abs().mean() < 0.05
     other = shutil.copytree(checkpoint, tmp_path / "other")
     autoencoder = MultimodalGANPipeline.from_pretrained(other).autoencoder
     autoencoder.shift.add_(1.0)

@@ -17,6 +17,9 @@ from mmgen.errors import UserError
 REDUCED = "reduced.json"
 """Checksums of the archives beside it that hold a part of their package."""
 
+PRESET = 1
+"""Of xz: smaller than what is published, and several times as fast as its default."""
+
 
 @dataclass(frozen=True)
 class NpmPackage:
@@ -84,7 +87,7 @@ def reduce(package: NpmPackage, source: Path, target: Path, wanted: Callable[[st
     """
     target.mkdir(parents=True, exist_ok=True)
     path = target / package.archive
-    with tarfile.open(source / package.archive) as whole, tarfile.open(path, "w:xz") as part:
+    with tarfile.open(source / package.archive) as whole, tarfile.open(path, "w:xz", preset=PRESET) as part:
         for member in sorted(whole, key=lambda member: member.name):
             if member.isfile() and wanted(member.name.partition("/")[2]):
                 kept = tarfile.TarInfo(member.name)
