@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from mmgen.cli import (
+    bundle,
     data,
     deploy,
     describe,
@@ -20,7 +21,9 @@ from mmgen.cli import (
 )
 from mmgen.errors import UserError
 
-COMMANDS = (generate, describe, data, encoders, train, finetune, sheet, evaluate, evaluate_decoder, publish, deploy)
+COMMANDS = (
+    *(generate, describe, data, encoders, train, finetune, sheet, evaluate, evaluate_decoder, bundle, publish, deploy),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

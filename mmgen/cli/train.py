@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from mmgen.cli import train_decoder
+from mmgen.cli import train_decoder, train_default
 from mmgen.errors import UserError
-from mmgen.training.config import AutoencoderConfig, GANConfig, RunConfig
+from mmgen.training.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
 
 
 def add_parser(commands) -> None:
@@ -22,9 +22,10 @@ def add_parser(commands) -> None:
     autoencoder = parts.add_parser("autoencoder", help="picture <-> latent; first")
     gan = parts.add_parser("gan", help="fusion, generator and discriminator; second")
     train_decoder.add_parser(parts, number, add_options)
-    for part, default, recipe in (
-        (autoencoder, "runs/autoencoder", AutoencoderConfig),
-        (gan, "runs/gan", GANConfig),
+    train_default.add_parser(parts, number)
+    for part, default, shared, recipe in (
+        (autoencoder, "runs/autoencoder", AutoencoderRunConfig, AutoencoderConfig),
+        (gan, "runs/gan", RunConfig, GANConfig),
     ):
         part.add_argument(
             "--data", type=Path, action="append", required=True, help="folder, zip or shards; may be repeated"
@@ -36,8 +37,13 @@ def add_parser(commands) -> None:
         length = part.add_mutually_exclusive_group(required=True)
         length.add_argument("--steps", type=number(int, 1), help="the step to stop at, from the start")
         length.add_argument("--minutes", type=number(float, 1e-3), help="of training, over all sittings")
+        part.add_argument(
+            "--deadline",
+            type=number(float, 0),
+            help="with --minutes: when they end at the latest, in seconds since 1970",
+        )
         part.add_argument("--resume", action="store_true", help="go on from the newest saved state in --output")
-        add_options(part, RunConfig)
+        add_options(part, shared)
         add_options(part.add_argument_group("recipe"), recipe)
         part.add_argument("--base", type=Path, help="a checkpoint whose weights to start from")
         part.set_defaults(run=run)
@@ -95,13 +101,15 @@ def run(arguments: argparse.Namespace) -> None:
     {"autoencoder": _autoencoder, "gan": _gan}[arguments.part](arguments)
 
 
-def _configs(arguments: argparse.Namespace, recipe: type):
+def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConfig):
     """The run's config, whose folder can take it, the recipe, and the rest of what was asked for."""
     from mmgen.training.run import check_output
 
     asked = vars(arguments)
-    fields = [{f.name for f in dataclasses.fields(kind)} & asked.keys() for kind in (RunConfig, recipe)]
-    kinds = zip((RunConfig, recipe), fields, strict=True)
+    if asked["minutes"] is not None and asked["cooldown"]:
+        raise UserError("--cooldown is in steps; leave it away with --minutes, in shares of which the rate falls.")
+    fields = [{f.name for f in dataclasses.fields(kind)} & asked.keys() for kind in (shared, recipe)]
+    kinds = zip((shared, recipe), fields, strict=True)
     made = [kind(**{name: asked[name] for name in names}) for kind, names in kinds]
     known = set().union(*fields, {"run", "command"})
     check_output(made[0])
@@ -115,7 +123,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.training.autoencoder import train_autoencoder
 
-    run_config, config, rest = _configs(arguments, AutoencoderConfig)
+    run_config, config, rest = _configs(arguments, AutoencoderConfig, AutoencoderRunConfig)
     if config.crop > arguments.size:
         raise UserError(f"--crop is {config.crop}, larger than the pictures ({arguments.size}). Give a smaller one.")
     cnn = _frozen_cnn(arguments.encoders)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.errors import UserError
+
+REDUCED = "reduced.json"
+"""Checksums of the archives beside it that hold a part of their package."""
+
+PRESET = 1
+"""Of xz: smaller than what is published, and several times as fast as its default."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,14 @@ class NpmPackage:
 def fetch(package: NpmPackage, folder: Path) -> Path:
     """Return the path of the package's archive in `folder`, fetching it unless it is there already and intact.
 
+    One that `reduce` wrote there counts as intact.
+
     Raises:
         UserError: npm is missing, the fetch failed, or the archive is not the pinned one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / package.archive
-    if path.is_file() and _integrity(path) == package.integrity:
+    if path.is_file() and _integrity(path) in (package.integrity, _reduced(folder).get(package.archive)):
         return path
     npm = shutil.which("npm")
     if npm is None:
@@ -64,6 +74,33 @@ def fetch(package: NpmPackage, folder: Path) -> Path:
             "Run the command again; if it happens twice, do not trust the source."
         )
     return path
+
+
+def reduce(package: NpmPackage, source: Path, target: Path, wanted: Callable[[str], bool]) -> Path:
+    """Write an archive with some of a package's files alone, packed tighter, into another folder.
+
+    Its name stays, and its own checksum is kept beside it in `REDUCED`, where `fetch` finds it.
+
+    Args:
+        source: the folder of the whole, intact archive.
+        wanted: takes a name as `read` does.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / package.archive
+    with tarfile.open(source / package.archive) as whole, tarfile.open(path, "w:xz", preset=PRESET) as part:
+        for member in sorted(whole, key=lambda member: member.name):
+            if member.isfile() and wanted(member.name.partition("/")[2]):
+                kept = tarfile.TarInfo(member.name)
+                kept.size = member.size
+                part.addfile(kept, whole.extractfile(member))
+    digests = {**_reduced(target), package.archive: _integrity(path)}
+    (target / REDUCED).write_text(json.dumps(digests, indent=2) + "\n")
+    return path
+
+
+def _reduced(folder: Path) -> dict[str, str]:
+    file = folder / REDUCED
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def read(archive: Path, member: str) -> bytes:

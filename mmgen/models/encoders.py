@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertModel, PreTrainedModel
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    BertModel,
+    PreTrainedModel,
+    ViTImageProcessorPil,
+)
 
 from mmgen.errors import UserError
 from mmgen.images import composite
@@ -127,7 +134,10 @@ def load_image_encoder(name: str | Path, processor_name: str | Path | None = Non
     """
     with _explain(name, "image encoder"):
         model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
-        processor = AutoImageProcessor.from_pretrained(processor_name or name, backend="pil")
+        try:
+            processor = AutoImageProcessor.from_pretrained(processor_name or name, backend="pil")
+        except ImportError:  # Older transformers ask for torchvision first, whatever the backend.
+            processor = ViTImageProcessorPil.from_pretrained(processor_name or name)
     try:
         PyramidCNN(model, processor.image_mean, processor.image_std).channels()
     except Exception as error:  # Whatever a model of another kind makes of a picture.

@@ -176,6 +176,7 @@ class Memory(ModelMixin, ConfigMixin):
             slots: K, an even number.
         """
         half, rows = slots // 2, len(queries)
+        same_query = queries.ndim == 2  # Known without asking the device.
         queries = queries[:, None].expand(-1, half, -1) if queries.ndim == 2 else queries
         own = self.style[None] == style[:, None].to(self.style)
         if excluded is not None:
@@ -189,7 +190,7 @@ class Memory(ModelMixin, ConfigMixin):
             while left:
                 # All slots of a half with one query are drawn in one go, from one ranking.
                 query = queries[:, left[0]]
-                alike = [place for place in left if torch.equal(queries[:, place], query)]
+                alike = [place for place in left if same_query or torch.equal(queries[:, place], query)]
                 left = [place for place in left if place not in alike]
                 scores = (query @ self.text_keys.to(query).T)[:, self.text.long()]
                 scores = scores.masked_fill(~allowed, -2.0)

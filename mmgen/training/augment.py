@@ -1,12 +1,11 @@
 """Differentiable augmentation of what the discriminator sees (Zhao et al., NeurIPS 2020): colour, shift, cutout.
 
-No flips: letters and arrows have a side.
+No flips: letters and arrows have a side. All of it is drawn where the pictures lie, for the whole batch at once.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 
 def augment_pair(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,18 +34,19 @@ def augment(pictures: torch.Tensor) -> torch.Tensor:
     middle = grouped.mean((2, 3, 4), keepdim=True)
     x = (middle + (grouped - middle) * uniform(0.7, 1.3)[:, None]).flatten(1, 2)
 
-    shift_y, shift_x = height // 8, width // 8
-    padded = F.pad(x, (shift_x, shift_x, shift_y, shift_y), mode="replicate")
-    top = torch.randint(0, 2 * shift_y + 1, (n,)).tolist()
-    left = torch.randint(0, 2 * shift_x + 1, (n,)).tolist()
-    x = torch.stack(
-        [padded[i, :, t : t + height, s : s + width] for i, (t, s) in enumerate(zip(top, left, strict=True))]
-    )
+    def below(high: int) -> torch.Tensor:
+        return torch.randint(0, high, (n, 1), device=device)
 
-    mask = torch.ones(n, 1, height, width, device=device)
-    for i in range(n):
-        if torch.rand(()) < 0.5:
-            t = int(torch.randint(0, height - height // 4 + 1, ()))
-            s = int(torch.randint(0, width - width // 4 + 1, ()))
-            mask[i, :, t : t + height // 4, s : s + width // 4] = 0
-    return x * mask
+    # Rows, then columns, each picture's from where it is shifted to; what comes in from outside repeats the border.
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    shift_y, shift_x = height // 8, width // 8
+    source_y = (rows + below(2 * shift_y + 1) - shift_y).clamp(0, height - 1)
+    source_x = (columns + below(2 * shift_x + 1) - shift_x).clamp(0, width - 1)
+    x = x.gather(2, source_y[:, None, :, None].expand(-1, channels, -1, width))
+    x = x.gather(3, source_x[:, None, None, :].expand(-1, channels, height, -1))
+
+    # Half of the pictures lose a square.
+    top, left = below(height - height // 4 + 1), below(width - width // 4 + 1)
+    cut_y, cut_x = (rows >= top) & (rows < top + height // 4), (columns >= left) & (columns < left + width // 4)
+    is_cut = torch.rand(n, 1, 1, 1, device=device) < 0.5
+    return x.masked_fill(is_cut & cut_y[:, None, :, None] & cut_x[:, None, None, :], 0.0)

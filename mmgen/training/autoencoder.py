@@ -36,7 +36,13 @@ def train_autoencoder(
     run = Run(run_config, {**asdict(config), **(recipe or {})})
     model.to(run.device, memory_format=torch.channels_last)
     cnn.to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=1e-4,
+        fused=run.device.type == "cuda",
+    )
     trained, optimizer = run.accelerator.prepare(model, optimizer)
     ema = Ema(model)
     run.keep("ema", ema)

@@ -47,6 +47,7 @@ class TrainingCache:
         first_caption: int64 [N], the number of each image's first caption, its label's words alone.
         caption_ids: N lists of caption numbers.
         captions: the M captions.
+        longest: tokens to which every word batch is padded; None pads each to its own longest caption.
     """
 
     latents: torch.Tensor
@@ -58,16 +59,20 @@ class TrainingCache:
     first_caption: torch.Tensor
     caption_ids: list[list[int]]
     captions: list[str]
+    longest: int | None = None
 
     def word_batch(self, captions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Word tokens float32 [n, T, W] and mask [n, T] of captions by number [n], on their device.
 
-        T is the longest of them.
+        T is the longest of them, or `longest`.
         """
-        return word_batch(self.words, self.offsets, captions)
+        return word_batch(self.words, self.offsets, captions, self.longest)
 
     def to(self, device: torch.device, room: float = 0.5) -> TrainingCache:
-        """The same on a device, as far as it fits into a share of the free memory there; the rest stays mapped."""
+        """The same on a device, as far as it fits into a share of the free memory there; the rest stays mapped.
+
+        There all word batches have one length, so that nothing waits for it, and a compiled step fits all of them.
+        """
         if device.type != "cuda":
             return self
         free = torch.cuda.mem_get_info(device)[0] * room
@@ -78,14 +83,21 @@ class TrainingCache:
             size = tensor.numel() * tensor.element_size()
             if size <= free:
                 moved[name], free = tensor.to(device), free - size
-        return replace(self, **moved)
+        return replace(self.padded(), **moved)
+
+    def padded(self) -> TrainingCache:
+        """The same with word batches that are all as long as the longest caption, rounded up to a multiple of 8."""
+        longest = int(self.offsets.diff().max()) if len(self.offsets) > 1 else 1
+        return replace(self, longest=-(-longest // 8) * 8)
 
 
-def word_batch(words: torch.Tensor, offsets: torch.Tensor, captions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `TrainingCache.word_batch`, of `TrainingCache`'s `words` and `offsets`."""
+def word_batch(
+    words: torch.Tensor, offsets: torch.Tensor, captions: torch.Tensor, longest: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `TrainingCache.word_batch`, of `TrainingCache`'s `words`, `offsets` and `longest`."""
     numbers = captions.to(offsets.device)
     starts, lengths = offsets[numbers], offsets[numbers + 1] - offsets[numbers]
-    places = torch.arange(int(lengths.max()), device=offsets.device)
+    places = torch.arange(int(lengths.max()) if longest is None else longest, device=offsets.device)
     mask = places < lengths[:, None]
     rows = torch.where(mask, starts[:, None] + places, 0).to(words.device)
     mask = mask.to(captions.device)

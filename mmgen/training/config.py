@@ -23,12 +23,22 @@ class RunConfig:
     cooldown: int = _option(0, "last steps over which the learning rates fall to 0", least=0)
     save_minutes: float = _option(5.0, "minutes between saved states", least=0)
     sample_every: int = _option(500, "steps between sample sheets, 0 for none", least=0)
+    sample_minutes: float = _option(0.0, "minutes of training between sample sheets beside those, 0 for none", least=0)
     log_every: int = _option(20, "steps between log lines")
     log_with: str = _option("tensorboard", "where the log goes", choices=("tensorboard", "wandb", "trackio", "none"))
     precision: str = _option("auto", "bf16 where it is fast (auto)", choices=("auto", "bf16", "no"))
     resume: bool = False
     minutes: float | None = None  # Of training; then `steps` is None.
+    deadline: float | None = None  # In seconds since 1970: fewer minutes, if they would end later.
+    cooldown_share: float = 0.0  # Of the minutes, the last, in place of `cooldown`.
     sample_seconds: float = 5.0  # Between samples, where they come by time.
+
+
+@dataclass
+class AutoencoderRunConfig(RunConfig):
+    """What training the autoencoder shares with the others."""
+
+    cooldown_share: float = _option(0.4, "with --minutes: their share, the last, in which the rate falls to 0", least=0)
 
 
 @dataclass
@@ -49,6 +59,7 @@ class GANConfig:
     regression_steps: int = _option(5000, "steps before the discriminator starts", least=0)
     regression_share: float = _option(0.6, "with --minutes: their share before the discriminator starts", least=0)
     regression_cooldown: float = _option(0.25, "share of those, the last, in which the learning rate falls to 0")
+    adversarial_batch_size: int = _option(0, "pictures a step against the discriminator, 0 for --batch-size", least=0)
     learning_rate: float = _option(1e-3, "of the regression")
     adversarial_learning_rate: float = _option(1e-4, "of the generator against the discriminator")
     discriminator_learning_rate: float = _option(2e-4, "of the discriminator")

@@ -56,18 +56,18 @@ class Muon(torch.optim.Optimizer):
                 self._update(parameters, group)
 
     def _update(self, parameters: list[torch.nn.Parameter], group: dict) -> None:
-        momentum, updates = group["momentum"], []
+        momentum, gradients = group["momentum"], [parameter.grad for parameter in parameters]
         for parameter in parameters:
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-            buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-            updates.append(parameter.grad.lerp(buffer, momentum))
-        x = torch.stack(updates)
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        x = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
         if has_fast_bf16(x.device):
             x = x.bfloat16()
         is_tall = x.shape[1] > x.shape[2]
         x = orthogonalised(x.mT if is_tall else x)
         size = 0.2 * max(x.shape[1:]) ** 0.5
-        for parameter, update in zip(parameters, x.mT if is_tall else x, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)
+        updates = (x.mT if is_tall else x).to(parameters[0].dtype).unbind()
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"] * size)

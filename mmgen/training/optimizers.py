@@ -20,7 +20,8 @@ def regression_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and ".blocks." in name and ".modulation." not in name
         (hidden if is_matrix else other).append(parameter)
-    return [Muon(hidden), torch.optim.AdamW(other, betas=(0.9, 0.99), weight_decay=0.01)]
+    rest = torch.optim.AdamW(other, betas=(0.9, 0.99), weight_decay=0.01, fused=_on_gpu(other))
+    return [Muon(hidden), rest]
 
 
 def finetuning_optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -31,7 +32,19 @@ def finetuning_optimizer(model: nn.Module) -> torch.optim.Optimizer:
 
 def adversarial_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     """Adam with a short memory, as GANs want it."""
-    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], betas=(0.0, 0.99))
+    learning = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.Adam(learning, betas=(0.0, 0.99), fused=_on_gpu(learning))
+
+
+def image_decoder_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW with a short memory."""
+    learning = list(model.parameters())
+    return torch.optim.AdamW(learning, betas=(0.0, 0.99), fused=_on_gpu(learning))
+
+
+def _on_gpu(parameters: list[nn.Parameter]) -> bool:
+    """Whether one kernel may take the whole step; on a CPU the steps stay those of earlier runs, to the bit."""
+    return bool(parameters) and parameters[0].is_cuda
 
 
 def step_with_rate(optimizers: list[torch.optim.Optimizer], rate: float) -> None:

@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from mmgen.devices import best_device, has_fast_bf16
+from mmgen.devices import best_device, has_fast_bf16, use_fast_kernels
 from mmgen.errors import UserError
 from mmgen.training.config import RunConfig
 from mmgen.training.control import Control, write_whole
@@ -79,6 +79,9 @@ class Run:
         self.output = Path(config.output)
         self.step = 0
         self.seconds = 0.0  # Of training, over all sittings.
+        self.images = 0  # Seen by all ranks.
+        self.batch_size = config.batch_size  # Of this step and process.
+        self._sampled = 0.0  # Seconds of training at the last sheet that came by time.
         self.paused = self.stopped = False  # Ended before its time: to go on later, or for good.
         self._stop = False
         self._last_loss: float | None = None
@@ -95,6 +98,7 @@ class Run:
             log_with=None if config.log_with == "none" else config.log_with,
             project_dir=self.output / "logs",
         )
+        use_fast_kernels(self.accelerator.device)
         # Saved without the wrapper that several processes train in, so that any number of them can go on from it.
         self.accelerator.register_save_state_pre_hook(self._unwrapped_states)
         self.accelerator.register_load_state_pre_hook(self._unwrap)
@@ -111,15 +115,6 @@ class Run:
     @property
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
-
-    @property
-    def images(self) -> int:
-        """Images seen by all ranks."""
-        return self.step * self._batch
-
-    @property
-    def _batch(self) -> int:
-        return self.config.batch_size * self.accelerator.num_processes
 
     def keep(self, name: str, module: nn.Module) -> None:
         """Save and load a module that accelerate does not prepare, such as an average, with the state."""
@@ -143,7 +138,9 @@ class Run:
             for name, module in self._kept.items():
                 module.load_state_dict(load_file(newest / f"{name}.safetensors"))
             self.step = int(mine)
-            self.seconds = json.loads((newest / CLOCK).read_text())["seconds"] if (newest / CLOCK).exists() else 0.0
+            clock = json.loads((newest / CLOCK).read_text()) if (newest / CLOCK).exists() else {}
+            self.seconds = self._sampled = clock.get("seconds", 0.0)
+            self.images = clock.get("images", self.step * self.batch_size * self.accelerator.num_processes)
             self._cut_log()
 
     def average(self, tensor: torch.Tensor) -> None:
@@ -159,14 +156,23 @@ class Run:
         return min(1.0, self.step / self.config.steps)
 
     def learning_rate(self, base: float, warmup: int = 100) -> float:
-        """Learning rate at this step: linear warm-up, constant, linear fall over the `cooldown`."""
+        """Learning rate at this step: linear warm-up, constant, linear fall over the cooldown.
+
+        By time it falls to a fiftieth, as the time of the last step is not known before.
+        """
         rate = base * min(1.0, (self.step + 1) / warmup)
-        if self.config.cooldown:
+        if self.config.minutes is not None:
+            if self.config.cooldown_share:
+                rate *= min(1.0, (1 - self.progress) / self.config.cooldown_share + 0.02)
+        elif self.config.cooldown:
             rate *= min(1.0, (self.config.steps - self.step) / self.config.cooldown)
         return rate
 
     def steps(self) -> Iterator[int]:
         """Yield step numbers; saves between them, and at the end or when the process is told to pause or stop."""
+        if self.config.deadline is not None and self.config.minutes is not None:
+            left = max(0.0, self.config.deadline - time.time())
+            self.config.minutes = max(1e-3, min(self.config.minutes, (self.seconds + left) / 60))
         previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGINT, signal.SIGTERM)}
         stop = False
         bar = tqdm(
@@ -177,20 +183,22 @@ class Run:
             disable=not self.is_main,
             mininterval=1.0 if sys.stderr.isatty() else 30.0,
         )
-        saved, started, first = time.monotonic(), time.monotonic(), self.step
+        saved, started, first = time.monotonic(), time.monotonic(), self.images
         try:
             while self.progress < 1 and not stop:
                 self._seed()
                 before = time.monotonic()
                 yield self.step
                 self.step += 1
+                self.images += self.batch_size * self.accelerator.num_processes
                 self.seconds += time.monotonic() - before
-                per_second = (self.images - first * self._batch) / (time.monotonic() - started)
+                per_second = (self.images - first) / (time.monotonic() - started)
                 self._postfix["images/s"] = f"{per_second:.1f}"
                 bar.set_postfix(self._postfix, refresh=False)
                 bar.update()
                 self._obey(per_second)
                 stop, save = self._agree(self._stop, time.monotonic() - saved > self.config.save_minutes * 60)
+                self._agree_on_time()
                 if save:
                     self.save()
                     saved = time.monotonic()
@@ -219,8 +227,11 @@ class Run:
             writer.writerow({name: f"{v:.6g}" if name in numbers else v for name, v in row.items()})
 
     def due(self, every: int) -> bool:
-        """Whether something that happens each `every` steps is due after this step."""
-        return bool(every) and ((self.step + 1) % every == 0 or self.step + 1 == self.config.steps)
+        """Whether something that happens each `every` steps, or each `sample_minutes`, is due after this step."""
+        by_time = self.config.sample_minutes and self.seconds - self._sampled >= 60 * self.config.sample_minutes
+        if by_time:
+            self._sampled = self.seconds
+        return bool(by_time or every and ((self.step + 1) % every == 0 or self.step + 1 == self.config.steps))
 
     def sample(self, sheet: Image.Image, steps: int | None = None) -> None:
         """Keep a sample sheet of what so many steps have made of the model; by default those with the present one."""
@@ -247,12 +258,15 @@ class Run:
             for name, module in self._kept.items():
                 state = {key: value.contiguous() for key, value in module.state_dict().items()}
                 save_file(state, part / f"{name}.safetensors")
-            (part / CLOCK).write_text(json.dumps({"seconds": round(self.seconds, 3)}))
+            (part / CLOCK).write_text(json.dumps(self._clock()))
             part.rename(final)
         if self.is_main:
             for old in saved_states(self.output)[:-2]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
+
+    def _clock(self) -> dict[str, object]:
+        return {"seconds": round(self.seconds, 3), "images": self.images, "over": self.progress >= 1}
 
     def _unwrapped_states(self, models: list[nn.Module], states: list[dict], folder: str) -> None:
         states[:] = [self.accelerator.unwrap_model(model).state_dict() for model in models]
@@ -267,7 +281,8 @@ class Run:
         config = asked
         if self.config.resume and file.exists():
             config = _read_json(file)
-            free = {"resume", "steps", "output", "cache", "save_minutes", "sample_every", "log_every", "log_with"}
+            free = {"resume", "steps", "output", "cache", "deadline"}
+            free |= {"save_minutes", "sample_every", "sample_minutes", "log_every", "log_with"}
             for name in sorted(asked.keys() & config.keys() - free - {"resumed"}):
                 if asked[name] != config[name]:
                     print(f"Note: {name} was {config[name]} when this run began; it goes on with {asked[name]}.")
@@ -291,6 +306,12 @@ class Run:
             return list(flags)
         mine = torch.tensor([float(flag) for flag in flags], device=self.device)
         return (self.accelerator.reduce(mine, "sum") > 0).tolist()
+
+    def _agree_on_time(self) -> None:
+        """The mean of the ranks' seconds on all of them, so that schedules by time are the same everywhere."""
+        if self.config.minutes is not None and self.accelerator.num_processes > 1:
+            mine = torch.tensor([self.seconds], device=self.device)
+            self.seconds = float(self.accelerator.reduce(mine, "mean"))
 
     def _obey(self, per_second: float) -> None:
         """Report to whoever watches, and do what they say."""

@@ -30,6 +30,9 @@ KINDS = (0.5, 0.4, 0.06, 0.04)
 REFERENCE_COUNTS = (0.8, 0.1, 0.05, 0.05)
 """How often a batch carries 1, 2, 3 and 4 references a sample."""
 
+ROLES = (0.5, 0.25, 0.25)
+"""How often references show the style, the thing, and the image itself."""
+
 VARIED_WEIGHTS = 0.2
 """Share of the weights that are drawn from 0.4 to 2 instead of 1."""
 
@@ -97,7 +100,11 @@ class Sampler:
         counts = np.bincount(numbers)[numbers]
         chances = np.where(np.arange(len(counts)) < (targets or len(counts)), counts**-0.8, 0.0)
         self.chances = torch.from_numpy(chances / chances.sum()).float().to(self.device)
+        # All that is drawn from lies on the device: copying a constant there makes it wait.
         self.kinds = torch.tensor(kinds, device=self.device)
+        self.roles = torch.tensor(ROLES, device=self.device)
+        self.caption_of_role = torch.tensor((0, 1, -1), device=self.device)
+        self.reference_counts = torch.tensor(REFERENCE_COUNTS)
         self.concepts = torch.from_numpy(numbers).to(self.device)
         self.of_style, self.of_label = _Groups(styles, self.device), _Groups(labels, self.device)
         self.of_concept = _Groups(concepts, self.device)
@@ -125,21 +132,20 @@ class Sampler:
         # What is drawn, from which kind of condition, and with how many references (the same for the whole batch).
         image = torch.multinomial(self.chances, n, replacement=True, generator=generator)
         kind = torch.multinomial(self.kinds, n, replacement=True, generator=generator)
-        counts = torch.tensor(REFERENCE_COUNTS, device=device)
-        most = int(torch.multinomial(counts, 1, generator=generator)) + 1
+        most, columns = self._reference_count(generator)
 
         # The references' role, and which captions go with it: 0 leaves the style to them, 1 names it, 2 is the image.
-        role = torch.multinomial(torch.tensor((0.5, 0.25, 0.25), device=device), n, replacement=True, generator=generator)
+        role = torch.multinomial(self.roles, n, replacement=True, generator=generator)
         alone_in_label, alone_in_concept = self.of_label.size(image) == 1, self.of_concept.size(image) == 1
         role = torch.where((role == 1) & alone_in_label, 2, role)
         if not self.has_styles:
             role = torch.where(role == 0, 2, role)
-        wanted = torch.where(kind == 1, torch.tensor((0, 1, -1), device=device)[role], -1)
+        wanted = torch.where(kind == 1, self.caption_of_role[role], -1)
         caption, says_style = self._caption(image, wanted, uniform(n, self.captions.shape[1]))
         wordless = (kind < 2) & ~self.has_words[caption]  # An image without a caption speaks for itself.
         kind = torch.where(wordless, 2, kind)
 
-        reference = torch.stack([self._same_style(image, generator) for _ in range(most)], dim=1)
+        reference = torch.stack([self._same_style(image, generator) for _ in range(columns)], dim=1)
         other_style = self.of_label.another(image, uniform(n))
         of_concept = self.of_concept.another(image, uniform(n))
         itself = (kind == 2) & (wordless | alone_in_concept | (uniform(n) < 0.3)) | (kind == 1) & (role == 2)
@@ -147,7 +153,8 @@ class Sampler:
         single = (kind == 2) | (kind == 1) & (role != 0)
         reference[:, 0] = torch.where(single, first, reference[:, 0])
         given = (kind[:, None] == 1) | (kind[:, None] == 2)
-        given = given & (~single[:, None] | (torch.arange(most, device=device) == 0))
+        places = torch.arange(columns, device=device)
+        given = given & (places < most) & (~single[:, None] | (places == 0))
 
         # The memory: weighed as references are; by style where the words or the style's absence in references ask so.
         by_references = (kind == 1) & (role == 0)
@@ -159,7 +166,7 @@ class Sampler:
             caption=caption,
             text_weight=torch.where(kind < 2, varied(n), 0.0),
             reference=reference,
-            reference_weights=torch.where(given, varied(n, most), 0.0),
+            reference_weights=torch.where(given, varied(n, columns), 0.0),
             reference_latents=given & (reference != image[:, None]),
             names_style=says_style,
             appearance_unspecified=(kind == 3) | (kind == 0) & ~says_style & ~style_is_shown,
@@ -168,6 +175,19 @@ class Sampler:
             memory_hard=uniform(n) < MEMORY_HARD,
             memory_by_style=memory_by_style,
         )
+
+    def _reference_count(self, generator: torch.Generator) -> tuple[int, int]:
+        """How many references a batch carries, and into how many columns they are laid.
+
+        On a GPU the count is drawn beside it, as nobody there can be asked without waiting for all that is under way,
+        and there are two widths alone, of 1 and of all, as each is compiled by itself.
+        """
+        if self.device.type == "cpu":
+            most = int(torch.multinomial(self.reference_counts, 1, generator=generator)) + 1
+            return most, most
+        beside = torch.Generator().manual_seed(generator.initial_seed())
+        most = int(torch.multinomial(self.reference_counts, 1, generator=beside)) + 1
+        return most, 1 if most == 1 else MAX_REFERENCES
 
     def _same_style(self, image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Other images [n] in the targets' styles; the targets themselves only where they are alone in them."""

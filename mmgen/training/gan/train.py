@@ -38,7 +38,12 @@ from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch
 from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
 from mmgen.training.gan.losses import latent_l1_loss
 from mmgen.training.gan.sampler import Sampler
-from mmgen.training.optimizers import adversarial_optimizer, regression_optimizers, step_with_rate
+from mmgen.training.optimizers import (
+    adversarial_optimizer,
+    image_decoder_optimizer,
+    regression_optimizers,
+    step_with_rate,
+)
 from mmgen.training.run import Run
 
 SHOWN = 24
@@ -51,11 +56,26 @@ class ConditionalGenerator(nn.Module):
     def __init__(self, fusion: Fusion, generator: Generator):
         super().__init__()
         self.fusion, self.generator = fusion, generator
+        self.compiled: Callable[..., torch.Tensor] | None = None
+
+    def compile_forward(self) -> None:
+        """Compile it for each shape that it is given; what cannot be compiled is computed as before.
+
+        Copies that are made of the module before stay as they are.
+        """
+        torch._dynamo.config.suppress_errors = True
+        self.compiled = torch.compile(self.draw, dynamic=False)
 
     def forward(
         self, z: torch.Tensor, condition: dict[str, torch.Tensor], remembered: Remembered | None = None
     ) -> torch.Tensor:
         """z [N, noise_channels], the arguments of `Fusion` and what is remembered -> latents [N, C, S, S]."""
+        return (self.compiled or self.draw)(z, condition, remembered)
+
+    def draw(
+        self, z: torch.Tensor, condition: dict[str, torch.Tensor], remembered: Remembered | None = None
+    ) -> torch.Tensor:
+        """As `forward`, not compiled."""
         fused: Fused = self.fusion(**condition)
         return self.generator(z, fused, remembered=remembered)
 
@@ -96,7 +116,7 @@ def train_gan(
     image_decoder = copy.deepcopy(autoencoder.decoder).requires_grad_(True)
     ema = Ema(model, half_life=config.ema_images)
     optimizers = [*regression_optimizers(model), adversarial_optimizer(model)]
-    others = [adversarial_optimizer(discriminator), torch.optim.AdamW(image_decoder.parameters(), betas=(0.0, 0.99))]
+    others = [adversarial_optimizer(discriminator), image_decoder_optimizer(image_decoder)]
     trained, discriminator, *optimizers = run.accelerator.prepare(model, discriminator, *optimizers, *others)
     discriminator_optimizer, decoder_optimizer = optimizers[3:]
     step_against = AdversarialStep(
@@ -112,7 +132,8 @@ def train_gan(
     run.keep("ema", ema)
     run.keep("image_decoder", image_decoder)
     run.resume()
-    forward = torch.compile(trained) if config.compile and run.device.type == "cuda" else trained
+    if config.compile and run.device.type == "cuda" and not Phase.at(run, config).is_adversarial:
+        model.compile_forward()
 
     # What is fixed: the sheet's batch, and the sample by which the latents' spread is measured.
     noise_channels = generator.config.noise_channels
@@ -129,15 +150,18 @@ def train_gan(
         return learned
 
     for step in run.steps():
-        # Sample, look up, gather.
-        generator_of_step = torch.Generator(sampler.device).manual_seed(run.step_seed)
-        samples = sampler.draw(run_config.batch_size, generator_of_step)
-        batch = make_batch(cache, samples, noise_channels, generator_of_step, memory)
+        # Sample, look up, gather. Nothing from here to the log may ask a GPU for a number: it would wait for it.
         phase = Phase.at(run, config)
+        if phase.is_adversarial:
+            run.batch_size = config.adversarial_batch_size or run_config.batch_size
+            model.compiled = None  # The rest of such a step costs more than another compilation would save.
+        generator_of_step = torch.Generator(sampler.device).manual_seed(run.step_seed)
+        samples = sampler.draw(run.batch_size, generator_of_step)
+        batch = make_batch(cache, samples, noise_channels, generator_of_step, memory)
 
         # Draw.
         with run.accelerator.autocast():
-            latents = forward(batch.z, batch.condition, batch.remembered)
+            latents = trained(batch.z, batch.condition, batch.remembered)
         latents = latents.float()
         latent_l1 = latent_l1_loss(latents, batch.latents, batch.latent_weight)
 
@@ -164,7 +188,7 @@ def train_gan(
             step_with_rate([decoder_optimizer], config.decoder_learning_rate * phase.rate)
         generator.mapping.track_mean(batch.z)
         run.average(generator.mapping.mean)
-        ema.update(model, run_config.batch_size * run.accelerator.num_processes)
+        ema.update(model, run.batch_size * run.accelerator.num_processes)
 
         # Tell and show.
         gap = 0.0
