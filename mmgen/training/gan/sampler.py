@@ -132,6 +132,7 @@ class Sampler:
         role = torch.multinomial(torch.tensor((0.5, 0.25, 0.25), device=device), n, replacement=True, generator=generator)
         alone_in_label, alone_in_concept = self.of_label.size(image) == 1, self.of_concept.size(image) == 1
         role = torch.where((role == 1) & alone_in_label, 2, role)
+        role = torch.where((role == 1) & ~self.names_style[image].any(1), 0, role)  # Words cannot ask for its style.
         if not self.has_styles:
             role = torch.where(role == 0, 2, role)
         wanted = torch.where(kind == 1, torch.tensor((0, 1, -1), device=device)[role], -1)
