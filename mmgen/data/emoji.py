@@ -108,9 +108,10 @@ def list_emoji(
         elif archive in packed:
             drawings, known = _drawings(icons, codes, labels, names, emoji_set.key), labels
         else:
-            coded = {code_points(Path(name).stem): (Path(name).stem, content) for name, content in reversed(files.items())}
-            drawings = ((code, *coded[code]) for code in reversed(coded) if code in labels)
-            known = labels
+            coded = {}
+            for name, content in files.items():  # Some come twice, with a variation selector and without.
+                coded.setdefault(code_points(Path(name).stem), (Path(name).stem, content))
+            drawings, known = ((code, *drawing) for code, drawing in coded.items() if code in labels), labels
         drawn = Counter()
         for code, name, content in drawings:
             stem = f"{code}_{drawn[code]}" if drawn[code] else code
