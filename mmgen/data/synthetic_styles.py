@@ -105,7 +105,7 @@ def draw_treatment(number: int, seed: int = 0) -> Treatment:
     size *= 0.84 if tilt else 1
     if colours == "own" and surface == "plain" and not ink and ground == "none":
         outline = max(outline, 5)  # Else it would hardly differ from its base.
-    top = _colour(rng, 0.72, 0.9) if colours == "silhouette" else _colour(rng, 0.3, 0.9)
+    top = _colour(rng, 0.72, 0.9) if colours in ("silhouette", "chalk") else _colour(rng, 0.3, 0.9)
     return Treatment(
         width=size * min(1, squeeze),
         height=size * min(1, 1 / squeeze),
