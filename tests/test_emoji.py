@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -12,12 +13,17 @@ import pytest
 from PIL import Image
 
 from mmgen.cli.main import main
+from mmgen.data import emoji as emoji_module
 from mmgen.data import npm
 from mmgen.data.captions import emoji_captions, phrase
-from mmgen.data.emoji import SETS, svg_text
+from mmgen.data.emoji import data_card, list_emoji, svg_text
+from mmgen.data.emoji_names import slug
+from mmgen.data.emoji_sets import SETS
 from mmgen.data.folder import load_pairs
 from mmgen.data.splits import split_pairs
+from mmgen.data.synthetic_styles import without_synthetic
 from mmgen.errors import UserError
+from mmgen.models.memory import without_style
 
 
 @pytest.mark.parametrize(
@@ -36,14 +42,41 @@ def test_labels_are_said_as_a_person_would(label, expected):
     assert phrase(label) == expected
 
 
-def test_captions_are_varied_and_repeatable():
-    captions = emoji_captions("red apple", "noto", ["fruit", "healthy", "apple"], seed="0")
-    assert captions == emoji_captions("red apple", "noto", ["fruit", "healthy", "apple"], seed="0")
-    assert captions != emoji_captions("red apple", "noto", ["fruit", "healthy", "apple"], seed="1")
-    assert captions[:2] == ["red apple", "red apple, noto style"] and len(set(captions)) >= 7
+@pytest.mark.parametrize("seed", range(20))
+def test_captions_are_varied_and_repeatable(seed):
+    tags = ["fruit", "healthy", "apple"]
+    captions = emoji_captions("red apple", "noto", tags, seed=str(seed))
+    assert captions == emoji_captions("red apple", "noto", tags, seed=str(seed))
+    assert captions != emoji_captions("red apple", "noto", tags, seed=str(seed + 1))
+    assert captions[:2] == ["red apple", "red apple, noto style"]
+    assert 8 <= len(captions) == len(set(captions)) <= 10
     named = [caption for caption in captions if "noto" in caption]
-    assert 3 <= len(named) < len(captions)
+    assert 4 <= len(named) < len(captions) - 3
+    assert {without_style(caption, ["noto"])[0].rsplit(" ", 1)[-1] for caption in named} & {"in", "of", "the"} == set()
     assert any("fruit" in caption or "healthy" in caption for caption in captions)
+    plain = [caption for caption in captions if set(re.findall(r"\w+", caption)) <= {*tags}]
+    assert plain, "no caption gives the tags alone"
+
+
+def test_captions_ask_turn_the_words_and_have_articles():
+    labels = ["woman firefighter: dark skin tone", "clapping hands", "flag: Bhutan", "octopus"]
+    said = {
+        label: [c for s in range(60) for c in emoji_captions(label, "noto", ["x"], seed=str(s))] for label in labels
+    }
+    assert any(caption.startswith("draw ") for caption in said["octopus"])
+    assert "an octopus" in said["octopus"] and "the octopus" in said["octopus"]
+    assert "an image of some clapping hands" in said["clapping hands"]
+    assert not any(re.search(r"\ba clapping", caption) for caption in said["clapping hands"])
+    assert "dark-skinned woman firefighter" in said["woman firefighter: dark skin tone"]
+    assert "Bhutan flag" in said["flag: Bhutan"]
+
+
+def test_icons_are_called_icons_and_a_style_need_not_be_named():
+    said = [c for s in range(30) for c in emoji_captions("swimming ring", "icon park", [], seed=str(s), kind="icon")]
+    assert "swimming ring icon" in said and not any("emoji" in caption for caption in said)
+    silent = [c for s in range(30) for c in emoji_captions("cat", "synthetic 01", ["pet"], seed=str(s), naming=False)]
+    assert not any("synthetic" in caption for caption in silent) and len(set(silent)) > 12
+    assert all(emoji_captions("cat", "synthetic 01", [], seed=str(s), naming=False)[0] == "cat" for s in range(9))
 
 
 def test_the_split_holds_out_pairs_and_whole_labels():
@@ -91,38 +124,164 @@ def test_archives_are_read_without_unpacking(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def emoji(tmp_path_factory) -> Path:
+def packages(tmp_path_factory) -> Path:
+    """Where the packages are fetched to, once for all of these tests."""
+    return tmp_path_factory.mktemp("packages")
+
+
+@pytest.fixture(scope="module")
+def listed(packages) -> tuple[list[dict], list[str | bytes], dict[str, int]]:
+    """The whole data set, nothing rendered."""
+    return list_emoji(packages)
+
+
+def test_the_whole_data_set_is_listed(listed):
+    rows, contents, published = listed
+    styles = Counter(row["style"] for row in rows)
+    expected = {
+        "fluent 3d": 3372,
+        "fluent flat": 3139,
+        "noto": 3708,
+        "twemoji": 3970,
+        "blob": 2160,
+        "emojione": 1823,
+        "fxemoji": 890,
+        "streamline": 780,
+        "icon park": 296,
+        "flat color icon": 36,
+        "fluent color icon": 48,
+        "openmoji": 3970,
+    }
+    assert styles == expected
+    shares = {style: round(100 * styles[style] / published[style]) for style in styles}
+    assert shares["blob"] == 100 and shares["emojione"] == 99 and shares["streamline"] == 99 and shares["fxemoji"] == 86
+    assert len({row["file_name"] for row in rows}) == len(rows) == len(contents)
+    terms = {(s.style, s.source, s.licence, s.author) for s in SETS}
+    assert {(row["style"], row["source"], row["licence"], row["author"]) for row in rows} == terms
+    assert all(row["source"] and row["licence"] and row["author"] for row in rows)
+
+
+def test_what_is_held_out_is_held_out_everywhere(listed):
+    rows = listed[0]
+    of_style, of_concept = defaultdict(set), defaultdict(set)
+    for row in rows:
+        of_style[row["style"]].add(row["split"])
+        of_concept[row["concept"]].add(row["split"])
+    assert {style for style, splits in of_style.items() if "unseen_style" in splits} == {"openmoji"}
+    assert of_style["openmoji"] == {"unseen_style"}
+    unseen = {concept for concept, splits in of_concept.items() if "unseen_labels" in splits}
+    assert unseen and all(of_concept[concept] <= {"unseen_labels", "unseen_style"} for concept in unseen)
+    held = {(row["concept"], row["style"]) for row in rows if row["split"] == "unseen_pairs"}
+    blob = {concept for concept, style in held if style == "blob"}
+    assert blob and blob == {c for c, s in held if s == "noto"} & {r["concept"] for r in rows if r["style"] == "blob"}
+    assert {style for _, style in held} == {"fluent 3d", "fluent flat", "noto", "twemoji", "blob"}
+    first = [row for row in rows if row["style"] in ("fluent 3d", "fluent flat", "noto", "twemoji")]
+    splits = split_pairs((row["concept"], row["style"]) for row in first)
+    assert all(row["split"] == splits[row["concept"], row["style"]] for row in first)
+
+
+def test_drawings_are_named_as_they_look(listed):
+    named = {(row["style"], row["name"]): row["label"] for row in listed[0]}
+    for style, name, label in (
+        ("fxemoji", "aubergine", "eggplant"),
+        ("fxemoji", "blackheartsuit", "heart suit"),
+        ("fxemoji", "banknotedollar", "dollar banknote"),
+        ("fxemoji", "hampster", "hamster"),
+        ("fxemoji", "icecream", "ice cream"),
+        ("fxemoji", "cat", "cat face"),
+        ("fxemoji", "catside", "cat"),
+        ("fxemoji", "clock7oclock", "seven o’clock"),
+        ("fxemoji", "russianflag", "flag: Russia"),
+        ("emojione", "flag-for-turkey", "flag: Türkiye"),
+        ("emojione", "turkey", "turkey"),
+        ("emojione", "blond-haired-person-dark-skin-tone", "person: dark skin tone, blond hair"),
+        ("streamline", "school-backpack", "backpack"),
+        ("streamline", "exclamation-mark", "red exclamation mark"),
+        ("streamline", "turkey", "flag: Türkiye"),
+        ("streamline", "man-artist-2", "man artist: light skin tone"),
+        ("streamline", "boy-3", "boy: medium-dark skin tone"),
+        ("streamline", "hamburger-3", "hamburger"),
+        ("blob", "keycap-asterisk", "keycap: *"),
+        ("icon park", "swimming ring", "swimming ring"),
+    ):
+        assert named.get((style, name)) == label, (style, name)
+    assert ("fxemoji", "foxcrying") not in named and ("icon park", "death star") not in named
+    words = {word for row in listed[0] if row["group"] != "icons" for word in _words(row["label"], *row["tags"])}
+    icons = [row for row in listed[0] if row["group"] == "icons"]
+    assert all(_words(row["label"]) <= words for row in icons)
+
+
+def _words(*texts: str) -> set[str]:
+    return {word for text in texts for word in slug(text).split("-")}
+
+
+def test_the_data_card_tells_terms_and_shares(listed):
+    rows, _, published = listed
+    card = data_card(rows, published)
+    for s in SETS:
+        line = next(line for line in card.splitlines() if line.startswith(f"| {s.style} |"))
+        assert s.licence in line and s.package.name in line and s.author in line and s.source in line and "%" in line
+    attributions = card.partition("### Attribution")[2].partition("### For measuring only")
+    for style in ("twemoji", "emojione", "streamline"):
+        assert re.search(rf"- {style}: .*https://github.com.*CC-BY-4.0", attributions[0])
+    assert "EmojiTwo" in attributions[0] and "openmoji" not in attributions[0]
+    assert re.search("openmoji.*CC-BY-SA-4.0 and for measuring only", attributions[2])
+
+
+@pytest.fixture(scope="module")
+def emoji(packages, tmp_path_factory) -> Path:
+    """A part of the data set as the command writes it: some of each of four sets, and two synthetic styles."""
     output = tmp_path_factory.mktemp("emoji")
-    assert main(["data", "emoji", "--output", str(output), "--size", "64"]) == 0
+    (output / "packages").symlink_to(packages)
+    few = tuple(s for s in SETS if s.key in ("fluent-flat", "streamline-emojis", "fluent-color", "openmoji"))
+
+    def some(*arguments):
+        rows, contents, published = list_emoji(*arguments)
+        some = [place for place, row in enumerate(rows) if place % 12 == 0 or row["label"] == "red apple"]
+        return [rows[place] for place in some], [contents[place] for place in some], published
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emoji_module, "list_emoji", some)
+        patch.setattr(emoji_module.build_emoji, "__defaults__", (256, 0, few, 0))
+        command = ["data", "emoji", "--output", str(output), "--size", "64", "--synthetic-styles", "2"]
+        assert main(command) == 0
     return output
 
 
-def test_the_command_makes_the_whole_data_set(emoji):
+def test_the_command_writes_pictures_rows_and_card(emoji, capsys):
     rows = [json.loads(line) for line in (emoji / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    styles = Counter(row["style"] for row in rows)
-    assert len(rows) >= 13_500
-    assert set(styles) == {"fluent 3d", "fluent flat", "noto", "twemoji"}
-    published = {"fluent 3d": 3375, "fluent flat": 3139, "noto": 3729, "twemoji": 3988}
-    assert all(styles[style] > 0.9 * count for style, count in published.items())
+    assert {row["style"] for row in rows} >= {"fluent flat", "streamline", "fluent color icon", "synthetic 01"}
     assert all((emoji / row["file_name"]).is_file() for row in rows)
-    card = (emoji / "README.md").read_text(encoding="utf-8")
-    assert all(s.licence in card and s.package.name in card for s in SETS)
-    splits = Counter(row["split"] for row in rows)
-    assert splits["unseen_pairs"] / len(rows) == pytest.approx(0.10, abs=0.02)
-    assert splits["unseen_labels"] / len(rows) == pytest.approx(0.05, abs=0.02)
-    trained = {row["concept"] for row in rows if row["split"] == "train"}
-    assert all((row["concept"] in trained) == (row["split"] != "unseen_labels") for row in rows)
+    assert any(row["group"] == "recoloured" for row in rows)
+    assert "| fluent flat |" in (emoji / "README.md").read_text(encoding="utf-8")
+    assert main(["data", "emoji", "--output", str(emoji), "--synthetic-styles", "-1"]) != 0
+    assert "from 0 to 999" in capsys.readouterr().err
+
+
+def test_synthetic_styles_are_of_training_pictures_and_tell_their_base(emoji):
+    rows = [json.loads(line) for line in (emoji / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    made = [row for row in rows if row["group"] == "synthetic"]
+    real = {(row["style"], row["label"]): row for row in rows if row["group"] not in ("synthetic", "recoloured")}
+    assert {row["style"] for row in made} == {"synthetic 01", "synthetic 02"}
+    for row in made:
+        base = real[row["base_style"], row["label"]]
+        assert base["split"] == row["split"] == "train" and row["tones"] == [] and base["group"] != "icons"
+        assert all(row[name] == base[name] for name in ("concept", "source", "licence", "author"))
+        assert not any("synthetic" in caption or row["base_style"] in caption for caption in row["captions"])
 
 
 def test_the_data_set_loads_by_the_common_loader(emoji):
     data = load_pairs(emoji)
-    assert set(data) == {"train", "unseen_pairs", "unseen_labels"}
+    assert set(data) == {"train", "unseen_pairs", "unseen_labels", "unseen_style"}
     row = data["train"][0]
     assert row["captions"][0] == row["text"] and row["style"] and row["concept"]
+    assert row["source"] and row["licence"] and row["author"] and row["base_style"] == ""
+    assert set(data["train"]["base_style"]) > {""}
+    assert "synthetic 01" not in without_synthetic(data["train"])["style"]
 
 
 def test_the_drawings_are_transparent_around_and_show_their_label(emoji):
-    for style in ("noto", "twemoji", "fluent-flat"):
+    for style in ("fluent-flat", "streamline-emojis", "openmoji"):
         apple = np.asarray(Image.open(emoji / "pictures" / style / "1F34E.png").convert("RGBA")).astype(int)
         assert apple.shape == (64, 64, 4) and apple[0, 0, 3] == 0 and apple[40, 32, 3] == 255
         solid = apple[apple[..., 3] == 255]

@@ -56,9 +56,10 @@ def test_one_folder_with_a_split_column(root):
     draw(root, "pictures/noto/1F34E.png", "pictures/noto/1F34F.png", "pictures/flat/1F34E.png")
     apple = {"text": "red apple", "captions": ["red apple", "an apple, noto style"], "label": "apple"}
     apple |= {"style": "noto", "tags": ["fruit", "red"], "group": "food", "concept": "apple"}
+    terms = {"source": "https://example.org/apples", "licence": "CC-BY-4.0", "author": "Ada"}
     write(
         root / "metadata.jsonl",
-        {"file_name": "pictures/noto/1F34E.png", "split": "unseen_pairs", **apple},
+        {"file_name": "pictures/noto/1F34E.png", "split": "unseen_pairs", **apple, **terms},
         {"file_name": "pictures/noto/1F34F.png", "text": "green apple", "split": "unseen_labels"},
         {"file_name": "pictures/flat/1F34E.png", "text": "red apple", "captions": ["flat apple"], "split": "train"},
     )
@@ -66,10 +67,11 @@ def test_one_folder_with_a_split_column(root):
     assert list(data) == ["train", "unseen_pairs", "unseen_labels"]
     assert all(rows.features == FEATURES for rows in data.values())
     image = {"path": str(root / "pictures/noto/1F34E.png"), "bytes": None}
-    assert data["unseen_pairs"][0] == {"image": image, **apple}
+    assert data["unseen_pairs"][0] == {"image": image, **apple, **terms, "base_style": ""}
     plain = data["unseen_labels"][0]
     assert (plain["label"], plain["style"], plain["tags"], plain["group"]) == ("green apple", "", [], "")
     assert plain["captions"] == ["green apple"]
+    assert [plain[name] for name in ("source", "licence", "author", "base_style")] == [""] * 4
     assert data["train"][0]["captions"] == ["red apple", "flat apple"]
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmgen.errors import UserError
+
 
 def add_parser(commands) -> None:
     parser = commands.add_parser("data", help="make a data set", description="Fetch, render and describe a data set.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    emoji = kinds.add_parser("emoji", help="every emoji in four styles, with captions and splits (needs npm)")
+    emoji = kinds.add_parser(
+        "emoji", help="every emoji in nine styles, and icons, with captions and splits (needs npm)"
+    )
     emoji.add_argument("--size", type=int, default=256, help="side of the rendered pictures in pixels (default 256)")
+    emoji.add_argument(
+        "--synthetic-styles", type=int, default=0, help="how many styles to make up from the real ones (default 0)"
+    )
     drawings = kinds.add_parser("drawings", help="photographs and drawings of many kinds (needs a Debian system)")
     for kind, default in ((emoji, "data/emoji"), (drawings, "data/drawings")):
         kind.add_argument("--output", type=Path, default=Path(default), help=f"folder to write (default {default})")
@@ -22,7 +29,11 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.kind == "emoji":
         from mmgen.data.emoji import build_emoji
 
-        counts = build_emoji(arguments.output, size=arguments.size, seed=arguments.seed)
+        if not 0 <= arguments.synthetic_styles <= 999:
+            raise UserError(f"--synthetic-styles is {arguments.synthetic_styles}; give a number from 0 to 999.")
+        counts = build_emoji(
+            arguments.output, size=arguments.size, seed=arguments.seed, synthetic=arguments.synthetic_styles
+        )
     else:
         from mmgen.data.debian import build_drawings
 

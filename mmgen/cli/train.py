@@ -145,6 +145,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     import torch
 
     from mmgen.data.pack import pack_pictures
+    from mmgen.data.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.models.encoders import load_text_encoder
@@ -201,7 +202,7 @@ def _gan(arguments: argparse.Namespace) -> None:
             depth=arguments.depth,
             **(memorised if memory else {}),
         )
-    styles = sorted(set(data["style"]) - {""})
+    styles = sorted(set(without_synthetic(data)["style"]) - {""})
 
     def export(model, learned_autoencoder) -> None:
         folder = save_path(arguments.output)

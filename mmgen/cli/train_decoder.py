@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.cli.train import check_alone
     from mmgen.data.folder import load_pairs
     from mmgen.data.splits import UNSEEN_PAIRS
+    from mmgen.data.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
     from mmgen.hub.files import TRAINING_LOG
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     splits = [load_pairs(source) for source in arguments.data]
     if not all("train" in split for split in splits):
         raise UserError("There is a data set without a split train. Name one of its splits train.")
-    data = datasets.concatenate_datasets([split["train"] for split in splits])
+    data = datasets.concatenate_datasets([without_synthetic(split["train"]) for split in splits])
     held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
     pipe = MultimodalGANPipeline.from_pretrained(base, decoder=None, decoder_fusion=None)  # They are replaced.
     decoder, lesson = prepare_decoder(

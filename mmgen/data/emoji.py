@@ -1,5 +1,6 @@
-"""The emoji data set: every emoji in up to eight trained styles, rendered as RGBA, with captions, attributes and a fixed
-split; three sets of named icons beside them; and one whole style, OpenMoji, held out of every training.
+"""The emoji data set: every emoji in up to eight trained styles as RGBA, with captions, attributes and a fixed split.
+
+Three sets of named icons stand beside them, and one whole style, OpenMoji, is held out of every training.
 """
 
 from __future__ import annotations
@@ -8,24 +9,18 @@ import json
 import os
 import random
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 
-from mmgen.data import npm, recolour
+from mmgen.data import npm, recolour, synthetic_styles
 from mmgen.data.captions import emoji_captions
+from mmgen.data.emoji_names import EmojiNames, code_points
+from mmgen.data.emoji_sets import ICONS, LABELS, SETS, EmojiSet
+from mmgen.data.icon_names import icon_words
 from mmgen.data.splits import TRAIN, UNSEEN_LABELS, UNSEEN_STYLE, split_pairs
 from mmgen.errors import UserError
-
-LABELS = npm.NpmPackage(
-    "emojibase-data",
-    "17.0.0",
-    "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
-)
-
 
 COLOURABLE = frozenset({"animals & nature", "food & drink", "objects", "travel & places", "activities"})
 """Groups whose pictures may be recoloured."""
@@ -34,137 +29,19 @@ RECOLOURED_SHARE = 0.5
 """Of the training pictures of those groups, how many are tried."""
 
 
-ICONS = "icons"
-"""The `group` and `subgroup` of pictures that no emoji label names."""
-
-
-@dataclass(frozen=True)
-class EmojiSet:
-    """One style: where it comes from and on what terms.
-
-    Attributes:
-        kind: `emoji`, whose drawings are matched to the labels, or `icons`, which are named by their own names where
-            the words of the labels and tags can say them.
-        sibling: style whose older or newer version this one is: pairs are held out in both together, as many of their
-            drawings are the same.
-        held_out: whether the whole style is for measuring alone.
-    """
-
-    key: str
-    style: str
-    licence: str
-    author: str
-    source: str
-    package: npm.NpmPackage
-    kind: str = "emoji"
-    sibling: str | None = None
-    held_out: bool = False
-
-
-def _iconify(key, style, licence, author, source, version, integrity, name=None, **more) -> EmojiSet:
-    """A set that Iconify packs."""
-    package = npm.NpmPackage(f"@iconify-json/{name or key}", version, integrity)
-    return EmojiSet(key, style, licence, f"{author}, packed by Iconify", f"https://github.com/{source}", package, **more)
-
-
-SETS = (
-    EmojiSet(
-        "fluent-3d",
-        "fluent 3d",
-        "MIT",
-        "Microsoft Corporation, packed by LobeHub",
-        "https://github.com/microsoft/fluentui-emoji",
-        npm.NpmPackage(
-            "@lobehub/fluent-emoji-3d",
-            "1.1.0",
-            "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
-        ),
-    ),
-    EmojiSet(
-        "fluent-flat",
-        "fluent flat",
-        "MIT",
-        "Microsoft Corporation, packed by Iconify",
-        "https://github.com/microsoft/fluentui-emoji",
-        npm.NpmPackage(
-            "@iconify-json/fluent-emoji-flat",
-            "1.2.6",
-            "sha512-RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
-        ),
-    ),
-    EmojiSet(
-        "noto",
-        "noto",
-        "Apache-2.0",
-        "Google Inc., packed by Iconify",
-        "https://github.com/googlefonts/noto-emoji",
-        npm.NpmPackage(
-            "@iconify-json/noto",
-            "1.2.9",
-            "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
-        ),
-    ),
-    EmojiSet(
-        "twemoji",
-        "twemoji",
-        "CC-BY-4.0",
-        "Twitter, Inc. and other contributors (jdecked/twemoji), packed by Iconify",
-        "https://github.com/jdecked/twemoji",
-        npm.NpmPackage(
-            "@iconify-json/twemoji",
-            "1.2.5",
-            "sha512-uKpuIEV0v6K5BW3Mjdyl+XKFVAbbcPxAgifKvEMtZoUZB5+YiY5zaMm2uNNCxyXzAWU9yNLlj41WU6/mvgALsw==",
-        ),
-    ),
-    _iconify(
-        "noto-v1", "blob", "Apache-2.0", "Google Inc.", "googlefonts/noto-emoji", "1.2.5",
-        "sha512-/DsVMius69Q0fRS53z7QK1TROSuar606jiIx+laXtdsYGMXpf6LtHBx6CGfoo3UHHb/XpBsw+1L1x3eyPqMuVA==",
-        sibling="noto",
-    ),
-    _iconify(
-        "emojione", "emojione", "CC-BY-4.0", "EmojiOne (EmojiTwo)", "EmojiTwo/emojitwo", "1.2.3",
-        "sha512-T9+T3HIbJNLKKsmxYKlaYhvnHYkz/HNYTV7SHCXVZPfeUi4FqskY70YeN8yYAZT8cCv7w5vJxS4Q1m8zb9CMMg==",
-    ),
-    _iconify(
-        "fxemoji", "fxemoji", "Apache-2.0", "Mozilla", "mozilla/fxemoji", "1.2.2",
-        "sha512-UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
-    ),
-    _iconify(
-        "streamline-emojis", "streamline", "CC-BY-4.0", "Streamline (Webalys)", "webalys-hq/streamline-vectors", "1.2.4",
-        "sha512-iNr9T9XuZVTyQPJO8ZlLxBzPkpi7qMl+z1l0C31vpEMqhPMelth3n7CeWQYtixdetDPdI81yeG4ROqjWpYJE6A==",
-    ),
-    _iconify(
-        "icon-park", "icon park", "Apache-2.0", "ByteDance", "bytedance/IconPark", "1.2.4",
-        "sha512-S8fVl49LG/M9hvwb7ruFGInK21AHMv3IJehOJRJgXPLE39OOCP3wbfTWjro/XzsjxRwdvX/lYdGetFOZI0TaJQ==",
-        kind=ICONS,
-    ),
-    _iconify(
-        "flat-color-icons", "flat color icon", "MIT", "Icons8", "icons8/flat-Color-icons", "1.2.3",
-        "sha512-KcmJ7CY0TKFv5GuBjiS4/v++jEcNXna1jfY+yq014tnw/MN/jMI2oYpoMHGuIpYtUqDu7eove+WySnOYO8nS3w==",
-        kind=ICONS,
-    ),
-    _iconify(
-        "fluent-color", "fluent color icon", "MIT", "Microsoft Corporation", "microsoft/fluentui-system-icons", "1.2.21",
-        "sha512-VETjGx7BMpVsCR3HV5g5t6oBGZ92XKzIRClS5xUvDn1YHAkQTF9OyF/aFdtxYOC8JROoI1SNO/Ql6jZeK7mroA==",
-        kind=ICONS,
-    ),
-    _iconify(
-        "openmoji", "openmoji", "CC-BY-SA-4.0", "OpenMoji", "hfg-gmuend/openmoji", "1.2.29",
-        "sha512-vXdhkqcXVSO6suy+m9LbcUM3OdVyuNOtpV8/als/WqfkQIRxevL5Geb/g+6GH/Qwnq1OqksEmaDGTCmZ5nFKJQ==",
-        held_out=True,
-    ),
-)
-
-
-def build_emoji(output: Path, size: int = 256, seed: int = 0, sets: tuple[EmojiSet, ...] = SETS) -> Counter:
+def build_emoji(
+    output: Path, size: int = 256, seed: int = 0, sets: tuple[EmojiSet, ...] = SETS, synthetic: int = 0
+) -> Counter:
     """Fetch, render and write the data set as a Hugging Face image folder.
 
-    Writes `output/pictures/<style>/<codepoints>.png|webp`, recoloured copies in `output/recoloured`,
-    `output/metadata.jsonl` and the data card `output/README.md`. The archives are kept in `output/packages`.
+    Writes `output/pictures/<style>/<codepoints>.png|webp`, recoloured copies in `output/recoloured`, synthetic styles
+    in `output/synthetic`, `output/metadata.jsonl` and the data card `output/README.md`. The archives are kept in
+    `output/packages`.
 
     Args:
         size: side of the rendered vector pictures in pixels; the 3D set is 256 px as published.
-        seed: of the captions and of the split.
+        seed: of the captions, of the split and of the synthetic styles.
+        synthetic: how many synthetic styles to add (`mmgen.data.synthetic_styles`).
 
     Returns:
         Pictures for each style.
@@ -176,45 +53,75 @@ def build_emoji(output: Path, size: int = 256, seed: int = 0, sets: tuple[EmojiS
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
-    packages = output / "packages"
-    archive = npm.fetch(LABELS, packages)
-    labels = _labels(archive)
-    archives = {emoji_set.key: npm.fetch(emoji_set.package, packages) for emoji_set in sets}
-    names = _names(archive, labels, archives.values())
-    rows, jobs = [], []
-    for emoji_set in sets:
-        archive = archives[emoji_set.key]
-        folder = output / "pictures" / emoji_set.key
-        folder.mkdir(parents=True, exist_ok=True)
-        if emoji_set.kind == ICONS:
-            drawings, known = _icons(archive, labels, names), None
+    rows, contents, published = list_emoji(output / "packages", seed, sets)
+    jobs = []
+    for row, content in zip(rows, contents, strict=True):
+        path = output / row["file_name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            jobs.append((content, str(path), size))
         else:
-            drawings, known = _drawings(archive, labels, names), labels
-        for code, name, content in drawings:
-            path = folder / f"{code}.{'svg' if isinstance(content, str) else 'webp'}"
-            if isinstance(content, str):
-                path = path.with_suffix(".png")
-                jobs.append((content, str(path), size))
-            else:
-                path.write_bytes(content)
-            described = known[code] if known else _icon(name)
-            rows.append(_row(described, code, name, emoji_set, path.relative_to(output).as_posix(), seed))
+            path.write_bytes(content)
+    first = {emoji_set.style for emoji_set in sets[:4]}
+    drawn = [row for row in rows if row["group"] != ICONS]
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for _ in pool.map(_render, jobs, chunksize=64):
             pass
-    _split(rows, sets, seed)
-    first = {emoji_set.style for emoji_set in sets[:4]}
-    rows += _recoloured(output, [row for row in rows if row["style"] in first], seed)
+        rows += _recoloured(output, [row for row in drawn if row["style"] in first], seed, pool)
+        rows += synthetic_styles.add_styles(output, drawn, synthetic, seed, pool)
     with open(output / "metadata.jsonl", "w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    (output / "README.md").write_text(data_card(rows, sets), encoding="utf-8")
+    (output / "README.md").write_text(data_card(rows, published, sets), encoding="utf-8")
     return Counter(row["style"] for row in rows)
 
 
-def _code(hexcode: str) -> str:
-    """Code points without variation selectors and leading zeros: equal for equal emoji in every set."""
-    return "-".join(part.lstrip("0") for part in hexcode.upper().split("-") if part != "FE0F")
+def list_emoji(
+    packages: Path, seed: int = 0, sets: tuple[EmojiSet, ...] = SETS
+) -> tuple[list[dict], list[str | bytes], dict[str, int]]:
+    """Fetch the packages into a folder and list what is in them, nothing rendered.
+
+    Returns:
+        rows as the metadata has them, of each its SVG text or the bytes of its WebP file, and of each style how many
+        drawings its package holds.
+
+    Raises:
+        UserError: a package could not be fetched.
+    """
+    archive = npm.fetch(LABELS, packages)
+    labels = _labels(archive)
+    archives = {emoji_set.key: npm.fetch(emoji_set.package, packages) for emoji_set in sets}
+    packed = [archives[emoji_set.key] for emoji_set in sets if emoji_set.package.name.startswith("@iconify-json/")]
+    names = EmojiNames(archive, labels, packed)
+    rows, contents, published = [], [], {}
+    for emoji_set in sets:
+        archive = archives[emoji_set.key]
+        if archive in packed:
+            icons, codes = (json.loads(npm.read(archive, f"{name}.json")) for name in ("icons", "chars"))
+            published[emoji_set.style] = len(icons["icons"])
+        else:
+            files = npm.read_folder(archive, "assets")
+            published[emoji_set.style] = len(files)
+        if emoji_set.kind == ICONS:
+            named = icon_words(icons["icons"], labels, names)
+            drawings, known = ((name, words, svg_text(icons, name)) for words, name in named), None
+        elif archive in packed:
+            drawings, known = _drawings(icons, codes, labels, names, emoji_set.key), labels
+        else:
+            coded = {}
+            for name, content in files.items():  # Some come twice, with a variation selector and without.
+                coded.setdefault(code_points(Path(name).stem), (Path(name).stem, content))
+            drawings, known = ((code, *drawing) for code, drawing in coded.items() if code in labels), labels
+        drawn = Counter()
+        for code, name, content in drawings:
+            stem = f"{code}_{drawn[code]}" if drawn[code] else code
+            drawn[code] += 1
+            file_name = f"pictures/{emoji_set.key}/{stem}.{'png' if isinstance(content, str) else 'webp'}"
+            described = known[code] if known else _icon(name)
+            rows.append(_row(described, code, name, emoji_set, file_name, seed))
+            contents.append(content)
+    _split(rows, sets, seed)
+    return rows, contents, published
 
 
 def _labels(archive: Path) -> dict[str, dict]:
@@ -233,75 +140,8 @@ def _labels(archive: Path) -> dict[str, dict]:
         for variant in (entry, *entry.get("skins", [])):
             tone = variant.get("tone", [])
             tones = tone if isinstance(tone, list) else [tone]
-            found[_code(variant["hexcode"])] = {"label": variant["label"], "tones": tones, **shared}
+            found[code_points(variant["hexcode"])] = {"label": variant["label"], "tones": tones, **shared}
     return found
-
-
-def _slug(words: str) -> str:
-    """Words as icon sets spell them in names: "Côte d'Ivoire" -> "cote-divoire"."""
-    plain = unicodedata.normalize("NFKD", re.sub("['\u2019]", "", words)).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-
-
-def _names(archive: Path, labels: dict[str, dict], sets: Iterator[Path]) -> dict[str, str]:
-    """Name -> code: the labels themselves, the names that sets with code points use, then the published short codes.
-
-    Each name is there with hyphens and without, as some sets write theirs in one word.
-    """
-    found: dict[str, str] = {}
-    for code, label in labels.items():
-        found.setdefault(_slug(label["label"]), code)
-    for icons in sets:
-        characters = json.loads(npm.read(icons, "chars.json")) if "iconify" in icons.name else {}
-        for hexcode, name in characters.items():
-            if _code(hexcode) in labels:
-                found.setdefault(name, _code(hexcode))
-    for kind in ("emojibase", "cldr", "github", "joypixels", "emojibase-legacy", "iamcal"):
-        for hexcode, some in json.loads(npm.read(archive, f"en/shortcodes/{kind}.json")).items():
-            for name in [some] if isinstance(some, str) else some:
-                if _code(hexcode) in labels:
-                    found.setdefault(_slug(name), _code(hexcode))
-    for name, code in list(found.items()):
-        found.setdefault(name.replace("-", ""), code)
-    return found
-
-
-def _code_of(name: str, names: dict[str, str]) -> str | None:
-    """The code of a drawing that is known by its published name alone, or None."""
-    plain = re.sub(r"-\d+$", "", name).removeprefix("flag-for-").removeprefix("flag-")
-    in_one_word = name.replace("-", "")
-    flags = [f"flag-{plain}"] if name.startswith("flag-for-") else []
-    if in_one_word.endswith("flag"):
-        flags.append(f"flag{in_one_word[:-4]}")
-    older = name.replace("cat-face", "cat")
-    candidates = [*flags, name, re.sub(r"-\d+$", "", name), plain, f"flag-{name}", in_one_word, older]
-    return next((names[candidate] for candidate in candidates if candidate in names), None)
-
-
-def _icons(archive: Path, labels: dict[str, dict], names: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (file name, words, SVG text) of the icons whose words all occur in the emoji's labels or tags.
-
-    So "swimming-ring" is taken and "align-text-both-one" is not. Of several sizes of one icon the largest is taken; what
-    an emoji label names already is left out, as are arrows and signs, which have no subject.
-    """
-    vocabulary = {word for known in labels.values() for word in _slug(known["label"]).split("-")}
-    vocabulary |= {word for known in labels.values() for tag in known["tags"] for word in _slug(tag).split("-")}
-    icons = json.loads(npm.read(archive, "icons.json"))
-    chosen: dict[str, str] = {}
-    for name in sorted(icons["icons"], key=lambda name: (len(name), name)):
-        words = [word for word in name.split("-") if not word.isdigit() and word not in _NUMBERED]
-        short, plain = min(map(len, words), default=0) < 3, "-".join(words)
-        if not short and set(words) <= vocabulary and not set(words) & _NO_SUBJECT and plain not in names:
-            chosen[" ".join(words)] = name
-    for words, name in sorted(chosen.items()):
-        yield name, words, svg_text(icons, name)
-
-
-_NUMBERED = frozenset({"one", "two", "three", "four", "five", "six"})
-_NO_SUBJECT = frozenset(
-    "arrow arrows up down left right top bottom back forward next previous add remove plus minus check cross sign symbol "
-    "square circle on off in out to of and from all more new not no end start open close turn with by for the".split()
-)
 
 
 def _icon(words: str) -> dict:
@@ -331,23 +171,25 @@ def _split(rows: list[dict], sets: tuple[EmojiSet, ...], seed: int) -> None:
             row["split"] = splits.get((concept, siblings.get(style, style)), TRAIN)
 
 
-def _drawings(archive: Path, labels: dict[str, dict], names: dict[str, str]):
-    """Yield (code, published name, SVG text or WebP bytes) for every drawing whose label is known, once each."""
+def _drawings(
+    icons: dict, codes: dict[str, str], labels: dict[str, dict], names: EmojiNames, key: str
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (code, published name, SVG text) for every drawing of an Iconify collection whose label is known.
+
+    Each code comes once, except where a set publishes several drawings of it, numbered.
+
+    Args:
+        codes: code points -> name; empty for a set that names its drawings by words alone.
+    """
+    coded = [(code_points(code), name) for code, name in codes.items()]
+    if not coded:
+        coded = [(names.code(name, key), name) for name in [*icons["icons"], *icons.get("aliases", {})]]
     seen = set()
-    if "iconify" in archive.name:
-        icons = json.loads(npm.read(archive, "icons.json"))
-        coded = [(_code(code), name) for code, name in json.loads(npm.read(archive, "chars.json")).items()]
-        if not coded:
-            every = [*icons["icons"], *icons.get("aliases", {})]
-            coded = [(_code_of(name, names), name) for name in every]
-        drawings = ((code, name, svg_text(icons, name)) for code, name in coded if code in labels)
-    else:
-        files = npm.read_folder(archive, "assets")
-        drawings = ((_code(Path(name).stem), Path(name).stem, content) for name, content in files.items())
-    for code, name, content in drawings:
-        if code in labels and code not in seen:
+    for code, name in coded:
+        another = not codes and re.search(r"[a-z]-\d$", name)
+        if code in labels and (code not in seen or another):
             seen.add(code)
-            yield code, name, content
+            yield code, name, svg_text(icons, name)
 
 
 def svg_text(icons: dict, name: str) -> str:
@@ -383,7 +225,7 @@ def _render(job: tuple[str, str, int]) -> None:
     Path(path).write_bytes(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)))
 
 
-def _recoloured(output: Path, rows: list[dict], seed: int) -> list[dict]:
+def _recoloured(output: Path, rows: list[dict], seed: int, pool: Executor) -> list[dict]:
     """Rows of recoloured copies of some of the given rows that are for training: things, animals, food and places."""
     rng = random.Random(f"{seed}/recoloured")
     chosen = [
@@ -395,8 +237,7 @@ def _recoloured(output: Path, rows: list[dict], seed: int) -> list[dict]:
         target = output / "recoloured" / source.parent.name / source.stem
         target.parent.mkdir(parents=True, exist_ok=True)
         jobs.append((str(source), str(target), rng.random()))
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        colours = list(pool.map(recolour.write_recoloured, jobs, chunksize=32))
+    colours = list(pool.map(recolour.write_recoloured, jobs, chunksize=32))
     made = []
     for row, (_, target, _), colour in zip(chosen, jobs, colours, strict=True):
         label = colour and recolour.coloured_label(row["label"], colour)
@@ -409,7 +250,8 @@ def _recoloured(output: Path, rows: list[dict], seed: int) -> list[dict]:
 
 
 def _row(known: dict, code: str, name: str, emoji_set: EmojiSet, file_name: str, seed: int) -> dict:
-    captions = emoji_captions(known["label"], emoji_set.style, known["tags"], seed=str(seed))
+    kind = "icon" if emoji_set.kind == ICONS else "emoji"
+    captions = emoji_captions(known["label"], emoji_set.style, known["tags"], seed=str(seed), kind=kind)
     return {
         "file_name": file_name,
         "text": captions[0],
@@ -429,16 +271,39 @@ def _row(known: dict, code: str, name: str, emoji_set: EmojiSet, file_name: str,
     }
 
 
-def data_card(rows: list[dict], sets: tuple[EmojiSet, ...] = SETS) -> str:
-    """The README.md of the data set: contents, split, sources, licences and attributions."""
-    styles, splits = Counter(row["style"] for row in rows), Counter(row["split"] for row in rows)
+_ATTRIBUTED = {"CC-BY-4.0": "https://creativecommons.org/licenses/by/4.0/"}
+"""Licences that ask for attribution, with their text."""
+
+
+def data_card(rows: list[dict], published: dict[str, int], sets: tuple[EmojiSet, ...] = SETS) -> str:
+    """The README.md of the data set: contents, split, sources, licences and attributions.
+
+    Args:
+        published: of each style how many drawings its package holds.
+    """
+    made = (recolour.GROUP, synthetic_styles.GROUP)
+    styles = Counter(row["style"] for row in rows if row["group"] not in made)
+    splits, groups = Counter(row["split"] for row in rows), Counter(row["group"] for row in rows)
     table = "\n".join(
-        f"| {s.style} | {styles[s.style]} | `{s.package.name}` {s.package.version} | {s.licence} | "
-        f"{s.author} ({s.source}) |"
+        f"| {s.style} | {s.kind} | {styles[s.style]} | {published[s.style]} | "
+        f"{styles[s.style] / published[s.style]:.1%} | `{s.package.name}` {s.package.version} | "
+        f"{s.licence} | {s.author} ({s.source}) |"
         for s in sets
     )
-    recoloured = sum(row["group"] == recolour.GROUP for row in rows)
     split_lines = "\n".join(f"- `{name}`: {splits[name]}" for name in sorted(splits))
+    used = sorted({s.licence for s in sets if not s.held_out and s.licence in _ATTRIBUTED})
+    held_out = "\n".join(
+        f"- {s.style} ({s.author}, {s.source}) is {s.licence} and for measuring only: it is in no training, in no "
+        "weights and in no memory, so nothing that is trained here is a work made from it."
+        for s in sets
+        if s.held_out
+    )
+    attributed = "\n".join(
+        f"- {s.style}: {s.author}, {s.source}, {s.licence} ({_ATTRIBUTED[s.licence]})"
+        for s in sets
+        if s.licence in _ATTRIBUTED and not s.held_out
+    )
+    synthetic = len({row["style"] for row in rows if row["group"] == synthetic_styles.GROUP})
     return f"""---
 license: other
 task_categories: [text-to-image]
@@ -446,30 +311,44 @@ language: [en]
 pretty_name: mmgen emoji
 ---
 
-# Emoji in {len(sets)} styles
+# Emoji and icons in {len(sets)} styles
 
 {len(rows)} RGBA pictures of {len({row["label"] for row in rows})} labels. `metadata.jsonl` gives for each picture
 `text`, `captions`, `label`, `concept` (the label without skin tone), `style`, `tags`, `group`, `subgroup`, `tones` (1
-light to 5 dark), `split`, and the published `code` and `name`.
+light to 5 dark), `split`, the published `code` and `name`, where it comes from as `source`, `licence` and `author`, and
+`base_style` for a picture in a synthetic style.
 
 ## Split
 
 {split_lines}
 
-{recoloured} of the `train` pictures are recoloured copies of others, in the first four styles (`group` is `{recolour.GROUP}`, the label names the
-colour, the concept is the original's).
+{groups[recolour.GROUP]} of the `train` pictures are recoloured copies of others, in the first four styles (`group` is
+`{recolour.GROUP}`, the label names the colour, the concept is the original's). {groups[synthetic_styles.GROUP]} are
+in {synthetic} synthetic styles (`group` is `{synthetic_styles.GROUP}`): each is one fixed treatment of training
+pictures of the style in `base_style`, whose source, licence and author they keep; their captions name no style.
 
 `unseen_pairs` holds combinations of concept and style whose concept is trained in another style; `unseen_labels` holds
-concepts, with all their skin tones, that are trained in no style.
+concepts, with all their skin tones, that are trained in no style; `unseen_style` holds a whole style.
 
 ## Sources and licences
 
-| style | pictures | package | licence | attribution |
-|---|---|---|---|---|
+"Matched" is the share of a package's drawings that are here: of emoji those whose label is known by code points or by
+name, of icons those whose words the labels and tags can say.
+
+| style | kind | pictures | published | matched | package | licence | attribution |
+|---|---|---|---|---|---|---|---|
 {table}
 
 Labels, tags and groups: `{LABELS.name}` {LABELS.version}, MIT, Miles Johnson (https://github.com/milesj/emojibase).
 
-Twemoji graphics are licensed under CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/); the vector files were
-rendered to pixels without other changes. Pictures and models made from them should keep this attribution.
+### Attribution
+
+Pictures and models made from sets under {" or ".join(used) or "such a licence"} should keep these attributions; the
+vector files were rendered to pixels, and some recoloured or redrawn in synthetic styles:
+
+{attributed}
+
+### For measuring only
+
+{held_out}
 """

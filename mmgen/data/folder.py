@@ -34,7 +34,7 @@ MAX_ENTRIES = 100_000
 MAX_UNPACKED = 20_000_000_000
 MAX_RATIO, RATIO_FROM = 200, 10_000_000  # files below the second may shrink as they like
 
-_ORIGIN = ("source", "licence", "author")
+_ORIGIN = ("source", "licence", "author", "base_style")
 _TEXT = datasets.Value("string")
 FEATURES = datasets.Features(
     {
@@ -49,6 +49,7 @@ FEATURES = datasets.Features(
         "source": _TEXT,
         "licence": _TEXT,
         "author": _TEXT,
+        "base_style": _TEXT,
     }
 )
 
@@ -74,8 +75,9 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
     Returns:
         splits with the columns of `FEATURES`: `image` ({"path", "bytes"}, not decoded; `mmgen.data.shards.open_picture`
         opens the path), `text` (str, "" if it has none), `captions` (list, `text` first, never empty), `label` (`text`
-        unless given), `concept` (what labels have in common, `label` unless given), `style`, `tags` (list), `group`, and
-        where it comes from: `source`, `licence` and `author`. Columns with other names are left out.
+        unless given), `concept` (what labels have in common, `label` unless given), `style`, `tags` (list),
+        `group`, where it comes from: `source`, `licence` and `author`, and the `base_style` that a synthetic style is
+        made from. Columns with other names are left out.
 
     Raises:
         UserError: the source, its metadata, one of its captions or one of its pictures is missing or wrong.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmgen.data import recolour
+from mmgen.data import recolour, synthetic_styles
 from mmgen.data.shards import file_of, open_picture
 from mmgen.devices import autocast
 from mmgen.errors import UserError
@@ -80,7 +80,7 @@ def gallery(splits, judge: Judge, cache: Path, progress: Progress) -> Gallery:
     columns: dict[str, list] = {name: [] for name in ("paths", "labels", "styles", "splits", "prompts", "names")}
     for split, data in splits.items():
         for row in data.select_columns(["image", "captions", "label", "concept", "style", "group"]):
-            if row["group"] == recolour.GROUP:
+            if row["group"] in (recolour.GROUP, synthetic_styles.GROUP):
                 continue
             kin.setdefault((row["concept"], row["style"]), []).append(row["image"]["path"])
             if row["label"] == row["concept"]:

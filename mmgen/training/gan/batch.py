@@ -63,6 +63,8 @@ class MemoryIndex:
         memory: on the device of the training.
         concepts, styles, texts: [N] of each image, as numbers in the memory's terms; -1 for one that it has not.
         slots: entries of one look-up, an even number.
+        bases: [styles + 1] of each style of the memory the number of the real one that it is made from, -1 for a real
+            one and, last, for no style; None where all are real.
     """
 
     def __init__(
@@ -72,24 +74,31 @@ class MemoryIndex:
         styles: torch.Tensor,
         texts: torch.Tensor,
         slots: int = SLOTS,
+        bases: torch.Tensor | None = None,
     ):
         self.memory, self.concepts, self.styles, self.texts, self.slots = memory, concepts, styles, texts, slots
+        self.bases = torch.full((len(memory.config.styles) + 1,), -1) if bases is None else bases
 
     def to(self, device: torch.device) -> MemoryIndex:
         """The same on a device."""
         parts = (self.memory, self.concepts, self.styles, self.texts)
-        return MemoryIndex(*(part.to(device) for part in parts), slots=self.slots)
+        return MemoryIndex(*(part.to(device) for part in parts), slots=self.slots, bases=self.bases.to(device))
 
     def excluded(self, samples: Samples) -> torch.Tensor:
         """[n, E] bool: the image itself, and for hard samples all of its concept in its style.
 
-        An image that has no text of its own in the memory, such as a recoloured one, is always hard.
+        An image that has no text of its own in the memory, such as a recoloured one, is always hard. Entries in a
+        synthetic style are for that style's images alone, so what to draw is shown in styles somebody drew, and never
+        in the one that the synthetic style is made from: else what is learned is to recolour.
         """
-        same_style = self.memory.style[None] == self.styles[samples.image][:, None]
+        style = self.styles[samples.image][:, None]
+        same_style = self.memory.style[None] == style
         same_concept = self.memory.concept[None] == self.concepts[samples.image][:, None]
         text = self.texts[samples.image][:, None]
         hard = samples.memory_hard[:, None] | (text < 0)
-        return same_style & same_concept & (hard | (self.memory.text[None] == text))
+        itself = same_style & same_concept & (hard | (self.memory.text[None] == text))
+        foreign = ~same_style & (self.bases[self.memory.style.long()] >= 0)
+        return itself | foreign | same_concept & (self.memory.style[None] == self.bases[style])
 
 
 def make_batch(
@@ -137,9 +146,7 @@ def make_batch(
     )
 
 
-def _remember(
-    cache: TrainingCache, samples: Samples, index: MemoryIndex, generator: torch.Generator
-) -> Remembered:
+def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, generator: torch.Generator) -> Remembered:
     """What the memory gives for the samples, then the references' latents where they are to be seen."""
     device = samples.image.device
     queries = cache.keys[samples.caption.to(cache.keys.device)].to(device).float()

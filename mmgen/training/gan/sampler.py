@@ -138,6 +138,7 @@ class Sampler:
         role = torch.multinomial(self.roles, n, replacement=True, generator=generator)
         alone_in_label, alone_in_concept = self.of_label.size(image) == 1, self.of_concept.size(image) == 1
         role = torch.where((role == 1) & alone_in_label, 2, role)
+        role = torch.where((role == 1) & ~self.names_style[image].any(1), 0, role)  # Words cannot ask for its style.
         if not self.has_styles:
             role = torch.where(role == 0, 2, role)
         wanted = torch.where(kind == 1, self.caption_of_role[role], -1)
