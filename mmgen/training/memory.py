@@ -8,7 +8,7 @@ import torch
 
 from mmgen.data import recolour
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.memory import SLOTS, Memory, fingerprint
+from mmgen.models.memory import SLOTS, Memory, encoder_hashes
 from mmgen.training.cache import TrainingCache
 from mmgen.training.gan.batch import MemoryIndex
 
@@ -41,8 +41,7 @@ def build_memory(
         concepts=concepts[kept].tolist(),
         styles=styles[kept].tolist(),
         sources=[sources[i] for i in kept],
-        image_encoder_hash=encoder_fingerprint(autoencoder),
-        text_encoder_hash=fingerprint(text_encoder),
+        **encoder_hashes(autoencoder, text_encoder),
     )
     return memory, index_memory(memory, kept, text_of, concepts, styles, slots)
 
@@ -62,12 +61,3 @@ def index_memory(
         torch.from_numpy(texts),
         slots,
     )
-
-
-def encoder_fingerprint(autoencoder: ImageAutoencoder) -> str:
-    """Of the half that makes latents; the other half may learn on without making a memory useless."""
-    encoder = torch.nn.Module()
-    encoder.encoder = autoencoder.encoder
-    encoder.register_buffer("shift", autoencoder.shift)
-    encoder.register_buffer("scale", autoencoder.scale)
-    return fingerprint(encoder)
