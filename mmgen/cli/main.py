@@ -14,13 +14,15 @@ from mmgen.cli import (
     evaluate_decoder,
     finetune,
     generate,
+    memory,
     publish,
     sheet,
     train,
 )
 from mmgen.errors import UserError
 
-COMMANDS = (generate, describe, data, encoders, train, finetune, sheet, evaluate, evaluate_decoder, publish, deploy)
+COMMANDS = (generate, describe, data, encoders, train, finetune, memory)
+COMMANDS += (sheet, evaluate, evaluate_decoder, publish, deploy)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -177,6 +177,11 @@ class Memory(ModelMixin, ConfigMixin):
         label, style = self.config.texts[int(self.text[entry])], self.config.styles[int(self.style[entry])]
         return {"label": label, "style": style, **self.config.sources[int(self.source[entry])]}
 
+    @property
+    def sources(self) -> list[dict[str, str]]:
+        """Of each source its `source`, `licence` and `author`."""
+        return [dict(origin) for origin in self.config.sources]
+
     def counts(self, column: str) -> list[int]:
         """How many entries each of the `styles` or `sources` has; `column` is `style` or `source`."""
         least = len(getattr(self.config, f"{column}s"))
@@ -262,7 +267,7 @@ class Memory(ModelMixin, ConfigMixin):
                 scores = scores.masked_fill(~allowed, -2.0)
                 if taken.shape[1]:
                     scores = scores.scatter(1, taken, -2.0)
-                entries, values = _choose(scores, len(alike), temperature, generator)
+                values, entries = choose(scores, len(alike), temperature, generator)
                 found.append(entries)
                 likeness.append(values)
                 taken = torch.cat([taken, entries], dim=1)
@@ -486,10 +491,14 @@ def _holds_memory(folder: Path) -> bool:
         return False
 
 
-def _choose(
+def choose(
     scores: torch.Tensor, count: int, temperature: torch.Tensor | float, generator: torch.Generator | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` entries of each row of scores [n, E], and their scores; the nearest of those chosen first."""
+    """The scores of `count` entries of each row of scores [n, E], and their numbers; the nearest of those chosen first.
+
+    Args:
+        temperature, generator: as `Memory.lookup` takes them.
+    """
     values, entries = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
     if values.shape[1] < count:  # A memory of fewer entries than slots.
         missing = (0, count - values.shape[1])
@@ -502,7 +511,7 @@ def _choose(
     chosen = perturbed.topk(count, dim=1).indices
     values, entries = values.gather(1, chosen), entries.gather(1, chosen)
     order = values.argsort(dim=1, descending=True, stable=True)
-    return entries.gather(1, order), values.gather(1, order)
+    return values.gather(1, order), entries.gather(1, order)
 
 
 def text_keys(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
