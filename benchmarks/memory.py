@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -100,11 +101,8 @@ def measure(memory: IndexedMemory, lookups: int) -> None:
         one, style = torch.from_numpy(queries[number : number + 1]), torch.tensor([int(styles[number])])
         two = torch.from_numpy(np.stack([queries[number], queries[number - 1]]))[None]
         generator = torch.Generator().manual_seed(number)
-        calls = (
-            lambda: memory.lookup(one, style, generator=generator, never_same=True),
-            lambda: memory.lookup(two, style, generator=generator, never_same=True),
-            lambda: memory.likeness_by_style(one),
-        )
+        looked_up = partial(memory.lookup, style=style, generator=generator, never_same=True)
+        calls = partial(looked_up, one), partial(looked_up, two), partial(memory.likeness_by_style, one)
         for name, call in zip(times, calls, strict=True):
             start = time.perf_counter()
             call()

@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
         "build",
         help="make a memory of a data set, on one process or, by torchrun, on many",
         description="Make a memory of the pictures of a data set, for `generate --memory` and `app.py --memory`. "
-        "Stopped and started again it goes on. Under torchrun each process encodes its share; all must see the folders.",
+        "Stopped and started again it goes on. Under torchrun each process encodes its share; all must see the folder.",
     )
     build.add_argument("--data", required=True, help="folder, zip or shards, or user/name of a data set on the Hub")
     build.add_argument("--checkpoint", help="whose encoders to use (default: the one in checkpoints/)")
