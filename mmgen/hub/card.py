@@ -200,8 +200,9 @@ def _memory(origins: list[tuple[dict[str, str], int]], licence: str) -> str:
     )
     table = "\n".join(["| pictures | source | licence | author |", "|---|---|---|---|", *rows])
     return (
-        f"## What it remembers\n\nThe memory holds {total:,} pictures as quantised latents, and a drawing may copy parts"
-        f" of them; `drawn_from` names those that a drawing leaned on, with source, licence and author. {why}\n\n{table}"
+        f"## What it remembers\n\nThe memory holds {total:,} pictures as quantised latents, and a drawing may copy "
+        f"parts of them; `drawn_from` names those that a drawing leaned on, with source, licence and author. {why}"
+        f"\n\n{table}"
     )
 
 

@@ -38,7 +38,7 @@ FLAT_UP_TO = 20_000
 ONE_BY_ONE = 4096
 """Labels of a style that are compared one by one, however many the others have."""
 
-PROBES = 16
+PROBES = 8
 """Inverted lists that are searched, where they hold enough."""
 
 FOR_STYLES = 256
@@ -226,12 +226,14 @@ class IndexedMemory:
         found: list[int] = []
         likeness: list[float] = []
         for own in (False, True):
+            taken: list[int] = []
             for key, count in places.items():
                 key = np.frombuffer(key, dtype=np.float32)
                 same = asked if own and never_same else None
-                entries, scores = self._candidates(key, wanted, own, left_out, same, found)
+                entries, scores = self._candidates(key, wanted, own, left_out, same, taken)
                 values, chosen = choose(torch.from_numpy(scores)[None], count, temperature, generator)
                 found += [int(entries[place]) for place in chosen[0].tolist()]
+                taken += found[-count:]
                 likeness += values[0].tolist()
         entries = torch.tensor([found], device=queries.device)
         likeness = torch.tensor([likeness], device=queries.device)
@@ -280,11 +282,11 @@ class IndexedMemory:
 
     def _entries_of(self, texts: np.ndarray, likeness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All entries of labels by number, and to each its label's likeness."""
-        if not len(texts):
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        found = [self._by_text[self._starts[text] : self._starts[text + 1]] for text in texts]
-        scores = np.repeat(likeness, [len(entries) for entries in found]).astype(np.float32)
-        return np.concatenate(found).astype(np.int64), scores
+        starts = self._starts[texts]
+        counts = self._starts[texts + 1] - starts
+        before = np.cumsum(counts) - counts
+        places = np.arange(counts.sum()) + np.repeat(starts - before, counts)
+        return self._by_text[places].astype(np.int64), np.repeat(likeness, counts).astype(np.float32)
 
     def _rows(self, texts: np.ndarray) -> np.ndarray:
         """Keys float32 [m, D] of labels by number."""

@@ -255,8 +255,8 @@ class Memory(ModelMixin, ConfigMixin):
             same = (queries @ self.text_keys.to(queries).T).amax(1) > SAME
             own_allowed = own_allowed & ~same[:, self.text.long()]
         found, likeness = [], []
-        taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
         for allowed in (other_allowed, own_allowed):
+            taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
             left = list(range(half))
             while left:
                 # All slots of a half with one query are drawn in one go, from one ranking.
