@@ -17,6 +17,7 @@ Nothing in it is a pickle.
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -121,6 +122,8 @@ class IndexedMemory:
 
     def _array(self, name: str, kind: type, *shape: int) -> np.ndarray:
         array = np.load(self.folder / f"{name}.npy", mmap_mode="r" if shape[0] else None, allow_pickle=False)
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
+            array._mmap.madvise(mmap.MADV_RANDOM)  # What lies beside a row is not read along with it.
         if array.dtype != kind or array.shape != shape:
             raise ValueError(f"{name}.npy holds {array.dtype} {array.shape} instead of {np.dtype(kind)} {shape}")
         return array
