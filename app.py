@@ -24,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     parser = argparse.ArgumentParser(description="Open the studio, where pictures are drawn while you type.")
     parser.add_argument("--checkpoint", type=Path, help="model folder (default: $MMGEN_CHECKPOINT or checkpoints/)")
+    parser.add_argument("--memory", type=Path, help="draw from this memory instead of the model's; see `mmgen memory`")
     parser.add_argument("--host", help="address to serve on (default: 127.0.0.1; 0.0.0.0 on a Space)")
     parser.add_argument("--port", type=int, help="port to serve on (default: the first free one from 7860)")
     return parser
@@ -38,11 +39,13 @@ def serve(arguments: argparse.Namespace) -> None:
     """Load the model and serve the page until it is stopped.
 
     Raises:
-        UserError: there is no checkpoint, or the port is taken.
+        UserError: there is no checkpoint or no memory, or the port is taken.
     """
-    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.checkpoints import default_checkpoint, load_pipeline, open_memory
 
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
+    if arguments.memory:
+        pipe.use_memory(open_memory(arguments.memory))
     pipe("", seed=0)  # The first picture is slow, so it is drawn before anyone waits for one.
 
     from mmgen.home import root

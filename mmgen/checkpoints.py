@@ -71,6 +71,32 @@ def name_of(folder: Path) -> str:
     return base if isinstance(base, str) and base else folder.parent.name
 
 
+def open_memory(name: str | Path):
+    """The memory in a folder: one that `python -m mmgen memory build` made, one that was saved, or a checkpoint's.
+
+    Args:
+        name: a folder, or a checkpoint as `find_checkpoint` takes it.
+
+    Returns:
+        an `IndexedMemory` or a `Memory`.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    from mmgen.hub.load import load_memory
+
+    folder = find_checkpoint(name)
+    if (folder / "index.json").is_file():
+        from mmgen.models.indexed_memory import IndexedMemory  # It brings faiss, which nobody else needs.
+
+        return IndexedMemory(folder)
+    if (folder / "model_index.json").is_file():
+        folder = folder / "memory"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no memory in {name}. Make one by `python -m mmgen memory build`.")
+    return load_memory(folder)
+
+
 def load_pipeline(name: str | Path, device: str | None = None) -> MultimodalGANPipeline:
     """Load a checkpoint onto a device; by default the GPU where there is one all the time.
 

@@ -20,7 +20,17 @@ from mmgen.models.decoder import Caption, CaptionDecoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
-from mmgen.models.memory import SAME, TEMPERATURE, Memory, Retrieved, phrases, subject, text_keys, without_style
+from mmgen.models.memory import (
+    TEMPERATURE,
+    Memory,
+    Retrieved,
+    check_encoders,
+    encoder_hashes,
+    phrases,
+    subject,
+    text_keys,
+    without_style,
+)
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
@@ -85,7 +95,7 @@ class MemoryQuery:
     """What is looked up for a prompt.
 
     Attributes:
-        whole: [D], of all the words.
+        whole: [1, D], of all the words.
         keys: [K / 2, D], one for each slot of a half.
         style: number of the style that the prompt names, or None.
     """
@@ -104,7 +114,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
     Args:
         decoder: what says in words what a picture shows; None in a model that was not taught to.
         decoder_fusion: the fusion that the decoder has learned to read, where `fusion` has learned more since.
-        memory: what the generator looks up; None for one that draws from its weights alone.
+        memory: what the generator looks up; for a generator that can an empty one by default, for others None.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
     """
@@ -126,6 +136,16 @@ class MultimodalGANPipeline(DiffusionPipeline):
         styles: list | dict = (),
     ):
         super().__init__()
+        if memory is None and generator.config.memory_slots:
+            memory = Memory(
+                latent_channels=generator.config.latent_channels,
+                latent_size=generator.config.latent_size,
+                key_channels=generator.config.memory_channels,
+                **encoder_hashes(autoencoder, text_encoder),
+            )
+        self.memory_on_disk = None
+        if memory is not None:
+            memory.bind(self)
         self.register_modules(
             text_encoder=text_encoder,
             tokenizer=tokenizer,
@@ -140,7 +160,9 @@ class MultimodalGANPipeline(DiffusionPipeline):
         )
         self.register_to_config(styles=list(styles))
         ours = (fusion, generator, autoencoder, decoder, decoder_fusion, memory)
-        for part in filter(None, (text_encoder, image_encoder, *ours)):
+        for part in (text_encoder, image_encoder, *ours):
+            if part is None:
+                continue
             part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
 
     @classmethod
@@ -169,6 +191,47 @@ class MultimodalGANPipeline(DiffusionPipeline):
         from mmgen.hub.load import load  # What a published pipeline does without.
 
         return load(cls, pretrained_model_name_or_path, revision, token, cache_dir, local_files_only, parts)
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if self.memory is not None:
+            self.memory.bind(self)  # A copy's memory reads by the copy's networks.
+
+    def use_memory(self, memory) -> None:
+        """Look up another memory from now on.
+
+        Args:
+            memory: a `Memory`, which becomes part of this pipeline, or an `IndexedMemory`, which stays on its disk.
+
+        Raises:
+            UserError: the generator looks nothing up, or the memory is empty or of another model; nothing is changed.
+        """
+        config, theirs = self.generator.config, memory.config
+        if not config.memory_slots:
+            raise UserError("This model looks nothing up, so a memory is of no use to it. Leave the memory away.")
+        if not len(memory):
+            raise UserError("The memory is empty. Build one with `python -m mmgen memory build`.")
+        for name, ours in (
+            ("latent_channels", config.latent_channels),
+            ("latent_size", config.latent_size),
+            ("key_channels", config.memory_channels),
+        ):
+            if getattr(theirs, name) != ours:
+                raise UserError(
+                    f"The memory's {name.replace('_', ' ')} are {getattr(theirs, name)} and this model's {ours}. Build "
+                    "one for this model with `python -m mmgen memory build`."
+                )
+        check_encoders(theirs, self.autoencoder, self.text_encoder)
+        if isinstance(memory, Memory):
+            memory.bind(self)
+            self.memory, self.memory_on_disk = memory.float().eval().requires_grad_(False).to(self.device), None
+        else:
+            self.memory_on_disk = memory
+
+    @property
+    def looked_up(self):
+        """What prompts are looked up in: the memory on disk that `use_memory` was given, or else `memory`."""
+        return self.memory if self.memory_on_disk is None else self.memory_on_disk
 
     @property
     def image_size(self) -> int:
@@ -217,7 +280,15 @@ class MultimodalGANPipeline(DiffusionPipeline):
         elif isinstance(reference_weights, (int, float)):
             reference_weights = [reference_weights]
         self._check(
-            prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type, memory_weight
+            prompts,
+            references,
+            reference_weights,
+            text_weight,
+            seed,
+            truncation,
+            num_images,
+            output_type,
+            memory_weight,
         )
         self._check_entries(memory_dropped, memory_pinned)
         if describe:
@@ -231,9 +302,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             fused = self.fuse(words, pictures, reference_weights, text_weight, notes)
             query = self.memory_query(words, notes) if text_weight and memory_weight else None
             for one in seeds:
-                found = query and self.retrieve(
-                    query, one, truncation, bool(references), memory_dropped, memory_pinned
-                )
+                found = query and self.retrieve(query, one, truncation, bool(references), memory_dropped, memory_pinned)
                 remembered = self.remember(found, memory_weight, shown, reference_weights)
                 shares: list[torch.Tensor] = []
                 drawn.append(self.draw(fused, one, truncation, remembered, shares))
@@ -355,8 +424,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
         config = self.generator.config
         if not references or self.generator.memory_reader is None:
             return torch.zeros(0, config.latent_channels, config.latent_size, config.latent_size, device=self.device)
+        return self.encode_pictures(references)
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[str | Path | bytes | Image.Image]) -> torch.Tensor:
+        """Pictures, at least one -> normalised latents [R, C, S, S], each by itself."""
         made = []
-        for picture in references:
+        for picture in pictures:
             pixels = to_tensor(open_image(picture), self.image_size)[None].to(self.device)
             with autocast(self.device):
                 made.append(self.autoencoder.encode(pixels).float())
@@ -368,29 +442,31 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Returns:
             None where there is no memory, or nothing to look up.
         """
-        if self.memory is None or not len(self.memory) or self.generator.memory_reader is None:
+        memory = self.looked_up
+        if memory is None or not len(memory) or self.generator.memory_reader is None:
             return None
-        words, style = without_style(prompt, self.memory.config.styles)
+        words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
-        things = phrases(words)
-        # Articles only blur the key, and so does padding: each text is read by itself.
-        keys = torch.cat([self._text_key(text) for text in dict.fromkeys([subject(words), *things])])
-        best = (keys @ self.memory.text_keys.T).amax(1)
+        # Articles only blur a key; of several things each is read by itself too.
+        keys = self.encode_keys(list(dict.fromkeys([subject(words), *phrases(words)])))
+        best = memory.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
         # Of several things, where nothing like all of them together is known, each has slots of its own.
         slots = self.generator.config.memory_slots // 2
         chosen = keys[1:] if len(keys) > 2 and best[0] < WHOLE else keys[:1]
         queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
-        return MemoryQuery(keys[0], queries, self.memory.style_number(style) if style else None)
+        return MemoryQuery(keys[:1], queries, memory.style_number(style) if style else None)
 
-    def _text_key(self, text: str) -> torch.Tensor:
-        """What a text is looked up by, [1, D]."""
-        pieces = self.tokenizer(text, truncation=True, max_length=MAX_PROMPT_TOKENS, return_tensors="pt")
-        pieces = pieces.to(self.device)
-        tokens = text_tokens(self.text_encoder, pieces["input_ids"], pieces["attention_mask"])
-        return text_keys(tokens, pieces["attention_mask"])
+    @torch.no_grad()
+    def encode_keys(self, texts: Sequence[str]) -> torch.Tensor:
+        """What texts are looked up by, [n, D]."""
+        pieces = self.tokenizer(
+            list(texts), truncation=True, max_length=MAX_PROMPT_TOKENS, padding=True, return_tensors="pt"
+        ).to(self.device)
+        mask = pieces["attention_mask"]
+        return text_keys(text_tokens(self.text_encoder, pieces["input_ids"], mask), mask)
 
     def retrieve(
         self,
@@ -405,27 +481,31 @@ class MultimodalGANPipeline(DiffusionPipeline):
 
         What was asked for itself, the same words in the same style, is never found.
         """
-        memory, generator = self.memory, torch.Generator().manual_seed(seed + 2**33)
-        likeness = (query.whole @ memory.text_keys.T)[memory.text.long()]
-        excluded = torch.zeros(len(memory), dtype=torch.bool, device=memory.codes.device)
+        memory, generator = self.looked_up, torch.Generator().manual_seed(seed + 2**33)
+        excluded = None
         if dropped:
+            excluded = torch.zeros(len(memory), dtype=torch.bool, device=self.device)
             excluded[list(dropped)] = True
         style = query.style
         if style is None and not has_references:
-            style = _choose_style(memory, likeness.masked_fill(excluded, -1.0), truncation, generator)
-        style = torch.tensor([-1 if style is None else style], device=likeness.device)
-        excluded |= (likeness > SAME) & (memory.style == style)
-        slots = self.generator.config.memory_slots
+            style = _choose_style(memory.likeness_by_style(query.whole, excluded), truncation, generator)
         found = memory.lookup(
-            query.keys[None], style, excluded[None], TEMPERATURE * truncation, generator, slots
+            query.keys[None],
+            torch.tensor([-1 if style is None else style], device=self.device),
+            None if excluded is None else excluded[None],
+            TEMPERATURE * truncation,
+            generator,
+            self.generator.config.memory_slots,
+            never_same=torch.equal(query.keys[:1], query.whole),
         )
-        found.likeness = likeness[found.entries] * found.weights  # To all the words, as in training.
-        for slot, entry in enumerate(list(pinned)[:slots]):
-            found.entries[0, slot] = entry
-            found.likeness[0, slot] = likeness[entry]
-            found.keys[0, slot] = memory.text_keys[memory.text[entry].long()]
-            found.latents[0, slot] = memory.latents(torch.tensor([entry], device=likeness.device))[0]
-            found.weights[0, slot] = 1.0
+        # How alike an entry is is said of all the words, as in training, whatever it was looked up by.
+        entries, weights = found.entries, found.weights
+        pinned = list(pinned)[: entries.shape[1]]
+        if pinned:
+            entries[0, : len(pinned)] = torch.tensor(pinned, device=self.device)
+            weights[0, : len(pinned)] = 1.0
+        if pinned or len(query.keys.unique(dim=0)) > 1:
+            found = memory.read(entries, memory.likeness(query.whole, entries), weights)
         return found
 
     def remember(
@@ -463,15 +543,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
         slots = self.generator.config.memory_slots
         length = self.generator.place.shape[0]
         by_slot = shares[0][0].mean(0).view(-1, length).sum(1)[:slots]
-        config, memory = self.memory.config, self.memory
         made = [
             MemoryShare(
                 entry=entry,
                 share=float(by_slot[slot]),
                 likeness=float(found.likeness[0, slot]),
-                label=config.texts[int(memory.text[entry])],
-                style=config.styles[int(memory.style[entry])],
-                **config.sources[int(memory.source[entry])],
+                **self.looked_up.about(entry),
             )
             for slot, entry in enumerate(found.entries[0].tolist())
             if found.weights[0, slot] > 0
@@ -501,7 +578,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
 
     def _check_entries(self, *groups: Sequence[int]) -> None:
-        count = len(self.memory) if self.memory is not None else 0
+        count = len(self.looked_up) if self.looked_up is not None else 0
         for entry in (entry for group in groups for entry in group):
             if not isinstance(entry, (int, np.integer)) or not 0 <= entry < count:
                 raise UserError(f"The memory has no entry {entry}; it has {count}, counted from 0.")
@@ -534,12 +611,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
 
 
-def _choose_style(memory: Memory, likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
-    """One of the memory's styles, by the seed, the likelier the nearer its entries [E] come to the words."""
-    styles = len(memory.config.styles)
-    best = likeness.new_full((styles,), -1.0).scatter_reduce(0, memory.style.long(), likeness, "amax").cpu()
-    uniform = torch.rand(styles, generator=generator).clamp(1e-9, 1 - 1e-7)
-    return int((best - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())
+def _choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
+    """One of the memory's styles, by the seed, the likelier the nearer its entries come to the words, [styles]."""
+    uniform = torch.rand(len(likeness), generator=generator).clamp(1e-9, 1 - 1e-7)
+    return int((likeness.cpu() - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())
 
 
 def _is_visible(pixels: torch.Tensor) -> bool:

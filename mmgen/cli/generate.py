@@ -30,12 +30,15 @@ def add_parser(commands) -> None:
         "--checkpoint",
         help="model folder, or user/name[@revision] on the Hugging Face Hub (default: the one in checkpoints/)",
     )
+    parser.add_argument(
+        "--memory", type=Path, help="draw from this memory, made by `mmgen memory build`, instead of the checkpoint's"
+    )
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mmgen.checkpoints import default_checkpoint, load_pipeline
+    from mmgen.checkpoints import default_checkpoint, load_pipeline, open_memory
     from mmgen.images import open_image, save_png
 
     if arguments.output.suffix.lower() != ".png":
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"There is no folder {arguments.output.parent}. Make it, or choose another --output.")
     references = [open_image(path) for path in arguments.reference]
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint(), arguments.device)
+    if arguments.memory:
+        pipe.use_memory(open_memory(arguments.memory))
     result = pipe(
         arguments.prompt,
         references=references,

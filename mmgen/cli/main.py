@@ -15,6 +15,7 @@ from mmgen.cli import (
     evaluate_decoder,
     finetune,
     generate,
+    memory,
     publish,
     sheet,
     train,
@@ -22,7 +23,8 @@ from mmgen.cli import (
 from mmgen.errors import UserError
 
 COMMANDS = (
-    *(generate, describe, data, encoders, train, finetune, sheet, evaluate, evaluate_decoder, bundle, publish, deploy),
+    *(generate, describe, data, encoders, train, finetune, memory),
+    *(sheet, evaluate, evaluate_decoder, bundle, publish, deploy),
 )
 
 

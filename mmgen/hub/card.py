@@ -10,11 +10,13 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import yaml
 from safetensors import safe_open
 
 from mmgen.errors import UserError
 from mmgen.hub.files import EVALUATION, OPTIONAL, TRAINING_LOG, WEIGHTS
+from mmgen.hub.licences import OTHER, strictest
 
 SAMPLES = "samples.png"
 TAGS = ("text-to-image", "gan", "mmgen")
@@ -22,6 +24,7 @@ _MARK = "<!-- From here on written by `python -m mmgen publish`, anew each time.
 _HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _PICTURE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
 _ROWS = 6
+_MOST_SOURCES = 200
 
 
 def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captions: list[str], base: str = "") -> str:
@@ -42,7 +45,14 @@ def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captio
     tags = tags if isinstance(tags, list) else [tags]
     metadata = {"library_name": "diffusers", "pipeline_tag": "text-to-image", **metadata}
     metadata["tags"] = list(dict.fromkeys([*TAGS, *tags]))
-    metadata.setdefault("license", "other")
+    origins = _origins(checkpoint)
+    # What a model was fine-tuned on is under licences that nobody knows here.
+    default = OTHER if training or not origins else strictest(origin["licence"] for origin, _ in origins)
+    named = metadata.setdefault("license", default)
+    if origins:
+        metadata["license"] = strictest(
+            [*map(str, named if isinstance(named, list) else [named]), *(origin["licence"] for origin, _ in origins)]
+        )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(training.get("base", ""))):
         metadata.setdefault("base_model", training["base"])
     sections = [_MARK]
@@ -53,6 +63,7 @@ def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captio
         sections.append(_samples(captions))
     else:
         sections += [_parts(checkpoint), _data(training, base), _training(checkpoint, training)]
+    sections.append(_memory(origins, str(metadata["license"])))
     sections.append(_evaluation(read_description(checkpoint / EVALUATION)))
     head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     return "\n\n".join([f"---\n{head}---", *filter(None, [brought, *sections])]) + "\n"
@@ -155,6 +166,44 @@ def _parts(checkpoint: Path) -> str:
         kinds = "/".join(sorted({piece.get_dtype() for piece in slices if piece.get_dtype().startswith(("F", "BF"))}))
         lines.append(f"| `{part}` | {classes[part][1]} | {count:,} | {kinds} |")
     return "\n".join(lines)
+
+
+def _origins(checkpoint: Path) -> list[tuple[dict[str, str], int]]:
+    """The sources of the memory's entries, with how many come from each, the most first; none without a memory."""
+    home = checkpoint / "memory"
+    if not (home / WEIGHTS["memory"]).is_file():
+        return []
+    sources = json.loads((home / "config.json").read_text(encoding="utf-8")).get("sources", [])
+    with safe_open(home / WEIGHTS["memory"], "np") as weights:
+        counts = np.bincount(weights.get_tensor("source"), minlength=len(sources)).tolist()
+    return sorted(((origin, n) for origin, n in zip(sources, counts, strict=True) if n), key=lambda row: -row[1])
+
+
+def _memory(origins: list[tuple[dict[str, str], int]], licence: str) -> str:
+    if not origins:
+        return ""
+    total = sum(count for _, count in origins)
+    names = ("source", "licence", "author")
+    rows = [
+        f"| {count:,} | {' | '.join(_plain(origin[name]) or 'not given' for name in names)} |"
+        for origin, count in origins[:_MOST_SOURCES]
+    ]
+    if len(origins) > _MOST_SOURCES:
+        rows.append(
+            f"| {sum(count for _, count in origins[_MOST_SOURCES:]):,} | {len(origins) - _MOST_SOURCES} more | | |"
+        )
+    why = (
+        "They do not all ask for what one licence would, or one of them is not known, so the licence of this model is "
+        "given as *other*: each picture's own holds."
+        if licence == OTHER
+        else f"The licence of this model is given as *{licence}*, the strictest of them and of its weights'."
+    )
+    table = "\n".join(["| pictures | source | licence | author |", "|---|---|---|---|", *rows])
+    return (
+        f"## What it remembers\n\nThe memory holds {total:,} pictures as quantised latents, and a drawing may copy "
+        f"parts of them; `drawn_from` names those that a drawing leaned on, with source, licence and author. {why}"
+        f"\n\n{table}"
+    )
 
 
 def _data(training: dict, base: str) -> str:

@@ -26,7 +26,7 @@ from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
-from mmgen.models.memory import Memory
+from mmgen.models.memory import Memory, check_encoders
 
 Pipeline = TypeVar("Pipeline")
 
@@ -94,12 +94,30 @@ def load(
     return pipe
 
 
+def load_memory(folder: Path) -> Memory:
+    """Load a memory from a folder of its own, as `Memory.save` writes it, or as it lies in a checkpoint.
+
+    Raises:
+        UserError: it is missing or damaged, or what lies there is no memory.
+    """
+    try:
+        memory = _load_from(folder, "memory", Memory)
+        memory.check()
+    except Exception as error:  # Whatever the libraries raise at a damaged part.
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{folder} is no memory, or not a whole one ({first}). Build it again.") from error
+    return memory.float().eval().requires_grad_(False)
+
+
 def _load_part(folder: Path, part: str, index: Index) -> object:
     kind = _OURS.get(part) or getattr(transformers, index.classes[part], None)
     base = _BASES.get(part, ModelMixin)
     if not (isinstance(kind, type) and issubclass(kind, base)):
         raise ValueError(f"{index.classes[part]} is no {part} in this version of transformers")
-    home = folder / part
+    return _load_from(folder / part, part, kind)
+
+
+def _load_from(home: Path, part: str, kind: type) -> object:
     for file in home.glob("*.json"):
         if file.name not in PART_FILES[part]:  # An adapter or a list of shards, which would be loaded instead.
             raise ValueError(f"{part}/{file.name} does not belong there")
@@ -179,3 +197,28 @@ def _check_fit(parts: dict) -> None:
     ):
         if given != taken:
             raise ValueError(f"{giver} gives {given} channels and {taker} takes {taken}")
+    if parts.get("memory") is not None:
+        _check_memory(parts["memory"], parts)
+
+
+def _check_memory(memory: Memory, parts: dict) -> None:
+    """Refuse a memory that is damaged or of another model.
+
+    Raises:
+        ValueError: a number in it points to nothing, or its shapes are not those that the generator takes.
+        UserError: its latents or its keys are of other networks than those beside it.
+    """
+    memory.check()
+    generator, config = parts["generator"].config, memory.config
+    if not generator.memory_slots:
+        raise ValueError("there is a memory, and the generator has no slots for one")
+    for what, given, taken in (
+        ("latents of {} channels", config.latent_channels, generator.latent_channels),
+        ("latents of side {}", config.latent_size, generator.latent_size),
+        ("keys of {} channels", config.key_channels, generator.memory_channels),
+        ("keys of {} channels", config.key_channels, parts["text_encoder"].config.hidden_size),
+    ):
+        if given != taken:
+            raise ValueError(f"memory has {what.format(given)} where {taken} are taken")
+    if len(memory):
+        check_encoders(config, parts["autoencoder"], parts["text_encoder"])

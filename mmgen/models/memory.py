@@ -8,16 +8,25 @@ are nearest to the words in other styles (what to draw), half to the nearest in 
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import itertools
+import json
 import re
+import shutil
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from PIL import Image
 from torch import nn
+
+from mmgen.errors import UserError
 
 SLOTS = 4
 """Entries of one look-up: the first half by content, the second half by style."""
@@ -36,6 +45,11 @@ SAME = 0.999
 
 LEVELS = 16
 """Values that a quantised number of a latent may take."""
+
+_ORIGIN = ("source", "licence", "author")
+
+ENOUGH = 64
+"""Latents that tell by themselves which levels are right; to fewer, standard normal ones are added."""
 
 
 @dataclass
@@ -89,9 +103,15 @@ class Memory(ModelMixin, ConfigMixin):
         self.register_buffer("text_keys", torch.zeros(len(texts), key_channels))
         for name in ("text", "concept", "style", "source"):
             self.register_buffer(name, torch.zeros(entries, dtype=torch.int32))
+        self._bound: list[weakref.ref] = []
+        self._frozen = False
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __getstate__(self) -> dict:
+        """A copy is bound to no pipeline, and may change."""
+        return {**self.__dict__, "_bound": [], "_frozen": False}
 
     @classmethod
     @torch.no_grad()
@@ -152,6 +172,53 @@ class Memory(ModelMixin, ConfigMixin):
         """The number of a style, or -1 for one that no entry has."""
         return list(self.config.styles).index(style) if style in self.config.styles else -1
 
+    def about(self, entry: int) -> dict[str, str]:
+        """`label`, `style`, `source`, `licence` and `author` of an entry."""
+        label, style = self.config.texts[int(self.text[entry])], self.config.styles[int(self.style[entry])]
+        return {"label": label, "style": style, **self.config.sources[int(self.source[entry])]}
+
+    @property
+    def sources(self) -> list[dict[str, str]]:
+        """Of each source its `source`, `licence` and `author`."""
+        return [dict(origin) for origin in self.config.sources]
+
+    def counts(self, column: str) -> list[int]:
+        """How many entries each of the `styles` or `sources` has; `column` is `style` or `source`."""
+        least = len(getattr(self.config, f"{column}s"))
+        return torch.bincount(getattr(self, column).long().cpu(), minlength=least).tolist()
+
+    def nearest(self, keys: torch.Tensor) -> torch.Tensor:
+        """The likeness [n] of the nearest label to each of the keys [n, D]."""
+        return (keys @ self.text_keys.to(keys).T).amax(1)
+
+    def likeness(self, keys: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
+        """The likeness [...] of entries by number [...] to the nearest of the keys [n, D]."""
+        found = self.text_keys[self.text[entries.flatten()].long()].to(keys)
+        return (found @ keys.T).amax(1).view(entries.shape)
+
+    def likeness_by_style(self, keys: torch.Tensor, excluded: torch.Tensor | None = None) -> torch.Tensor:
+        """The likeness [styles] of each style's nearest entry to any of the keys [n, D]; -1 where there is none.
+
+        Args:
+            excluded: [E] bool, entries that do not count.
+        """
+        likeness = (keys @ self.text_keys.to(keys).T).amax(0)[self.text.long()]
+        if excluded is not None:
+            likeness = likeness.masked_fill(excluded, -1.0)
+        best = likeness.new_full((len(self.config.styles),), -1.0)
+        return best.scatter_reduce(0, self.style.long(), likeness, "amax")
+
+    def read(self, entries: torch.Tensor, likeness: torch.Tensor, weights: torch.Tensor) -> Retrieved:
+        """Keys and latents of entries by number [n, K], where the weights [n, K] are not 0."""
+        entries = entries * weights.long()
+        return Retrieved(
+            entries=entries,
+            likeness=likeness.clamp_min(-1.0) * weights,
+            keys=self.text_keys[self.text[entries].long()].to(weights) * weights[..., None],
+            latents=self.latents(entries) * weights[..., None, None, None],
+            weights=weights,
+        )
+
     @torch.no_grad()
     def lookup(
         self,
@@ -161,6 +228,7 @@ class Memory(ModelMixin, ConfigMixin):
         temperature: torch.Tensor | float = TEMPERATURE,
         generator: torch.Generator | None = None,
         slots: int = SLOTS,
+        never_same: bool = False,
     ) -> Retrieved:
         """Find what is nearest to some words, half in other styles and half in the wanted one.
 
@@ -174,6 +242,7 @@ class Memory(ModelMixin, ConfigMixin):
             temperature: of the choice, one number or [n, 1]; 0 takes the nearest.
             generator: of the noise; None for torch's own.
             slots: K, an even number.
+            never_same: whether to leave out what has the words of a query in the wanted style: what was asked for.
         """
         half, rows = slots // 2, len(queries)
         same_query = queries.ndim == 2  # Known without asking the device.
@@ -183,9 +252,12 @@ class Memory(ModelMixin, ConfigMixin):
             own_allowed, other_allowed = own & ~excluded, ~own & ~excluded
         else:
             own_allowed, other_allowed = own, ~own
+        if never_same:
+            same = (queries @ self.text_keys.to(queries).T).amax(1) > SAME
+            own_allowed = own_allowed & ~same[:, self.text.long()]
         found, likeness = [], []
-        taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
         for allowed in (other_allowed, own_allowed):
+            taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
             left = list(range(half))
             while left:
                 # All slots of a half with one query are drawn in one go, from one ranking.
@@ -196,26 +268,238 @@ class Memory(ModelMixin, ConfigMixin):
                 scores = scores.masked_fill(~allowed, -2.0)
                 if taken.shape[1]:
                     scores = scores.scatter(1, taken, -2.0)
-                entries, values = _choose(scores, len(alike), temperature, generator)
+                values, entries = choose(scores, len(alike), temperature, generator)
                 found.append(entries)
                 likeness.append(values)
                 taken = torch.cat([taken, entries], dim=1)
         entries, likeness = torch.cat(found, dim=1), torch.cat(likeness, dim=1)
-        weights = (likeness > -1.5).float()
-        entries = entries * weights.long()
-        return Retrieved(
-            entries=entries,
-            likeness=likeness.clamp_min(-1.0) * weights,
-            keys=self.text_keys.to(queries)[self.text[entries].long()] * weights[..., None],
-            latents=self.latents(entries) * weights[..., None, None, None],
-            weights=weights,
-        )
+        return self.read(entries, likeness, (likeness > -1.5).float())
+
+    def bind(self, pipeline: object) -> None:
+        """Let `add` encode by a pipeline, which this does not keep alive."""
+        alive = [one for one in self._bound if one() is not None and one() is not pipeline]
+        self._bound = [*alive, weakref.ref(pipeline)]
+
+    def freeze(self) -> None:
+        """Refuse changes from now on, for a memory that many people draw from; a copy of it may change."""
+        self._frozen = True
+
+    @torch.no_grad()
+    def add(
+        self,
+        images: Sequence[str | Path | bytes | Image.Image] | str | Path | bytes | Image.Image,
+        captions: Sequence[str] | str,
+        style: Sequence[str] | str = "",
+        source: Sequence[str] | str = "",
+        licence: Sequence[str] | str = "",
+        author: Sequence[str] | str = "",
+    ) -> list[int]:
+        """Add pictures, all of them or none. A picture that is there already with the same caption stays one entry.
+
+        Args:
+            images: one or any number, as `mmgen.images.open_image` takes them.
+            captions: one for each, in plain words; the style's name in them is not looked up by.
+            style, source, licence, author: one text for all, or one for each.
+
+        Returns:
+            The number of each picture's entry; an entry that was there takes over the style and the source given now.
+
+        Raises:
+            UserError: there are no pictures, one cannot be read, a caption is missing, or this memory is frozen, bound
+                to no pipeline or made by other encoders.
+        """
+        self._check_writable()
+        alive = [pipeline for one in self._bound if (pipeline := one()) is not None]
+        if not alive:
+            raise UserError("This memory belongs to no model that could read pictures for it. Add to `pipe.memory`.")
+        pipeline = alive[-1]
+        alone = isinstance(images, (str, Path, bytes, Image.Image))
+        images, captions = [images] if alone else list(images), [captions] if isinstance(captions, str) else captions
+        captions = [" ".join(str(caption or "").split()) for caption in captions]
+        if not images:
+            raise UserError("There are no pictures to add to the memory. Give at least one.")
+        if len(captions) != len(images):
+            raise UserError(f"There are {len(captions)} captions for {len(images)} pictures; give as many.")
+        if "" in captions:
+            raise UserError(f"Picture {captions.index('') + 1} has no caption, by which it could be found. Write one.")
+        about = {
+            name: _for_each(name, value, len(images))
+            for name, value in (("style", style), ("source", source), ("licence", licence), ("author", author))
+        }
+        if len(self):
+            check_encoders(self.config, pipeline.autoencoder, pipeline.text_encoder)
+        labels = [without_style(words, [one])[0] or words for words, one in zip(captions, about["style"], strict=True)]
+        latents = pipeline.encode_pictures(images).to(self.levels)
+        levels = self.levels if bool(self.levels.any()) else quantisation_levels(latents)
+        codes = quantise(latents, levels)
+
+        texts, number_of = list(self.config.texts), {text: n for n, text in enumerate(self.config.texts)}
+        fresh = [label for label in dict.fromkeys(labels) if label not in number_of]
+        keys = [self.text_keys] + ([pipeline.encode_keys(fresh).to(self.text_keys)] if fresh else [])
+        texts += fresh
+        number_of.update((text, n) for n, text in enumerate(texts))
+        styles = list(dict.fromkeys([*self.config.styles, *about["style"]]))
+        origins = [dict(zip(_ORIGIN, row, strict=True)) for row in zip(*(about[name] for name in _ORIGIN), strict=True)]
+        sources = list(self.config.sources)
+        sources += [origin for n, origin in enumerate(origins) if origin not in sources and origin not in origins[:n]]
+
+        columns = {name: getattr(self, name).tolist() for name in ("text", "concept", "style", "source")}
+        concept_of = dict(zip(columns["text"], columns["concept"], strict=True))
+        new_concepts = itertools.count(max(columns["concept"], default=-1) + 1)
+        wanted = {number_of[label] for label in labels}
+        rows = [row for row, text in enumerate(columns["text"]) if text in wanted]
+        known = {(columns["text"][row], bytes(self.codes[row].cpu().numpy())): row for row in rows}
+        added, entries = [], []
+        for picture, label in enumerate(labels):
+            text = number_of[label]
+            entry = known.setdefault((text, bytes(codes[picture].cpu().numpy())), len(columns["text"]))
+            if entry == len(columns["text"]):
+                added.append(picture)
+                columns["text"].append(text)
+                if text not in concept_of:
+                    concept_of[text] = next(new_concepts)
+                columns["concept"].append(concept_of[text])
+                columns["style"].append(0)
+                columns["source"].append(0)
+            columns["style"][entry] = styles.index(about["style"][picture])
+            columns["source"][entry] = sources.index(origins[picture])
+            entries.append(entry)
+        self.levels = levels
+        self.register_to_config(**encoder_hashes(pipeline.autoencoder, pipeline.text_encoder))
+        self._assign(torch.cat([self.codes, codes[added]]), torch.cat(keys), columns, texts, styles, sources)
+        return entries
+
+    def remove(
+        self, entries: Sequence[int] | None = None, *, style: str | None = None, source: str | None = None
+    ) -> int:
+        """Remove the entries that fit all that is given, and say how many; the others move up, and keep their order.
+
+        Args:
+            entries: numbers.
+            style: only those of this style.
+            source: only those of this source, as it was given.
+
+        Raises:
+            UserError: nothing is given, or there is no such entry, style or source.
+        """
+        self._check_writable()
+        if entries is None and style is None and source is None:
+            raise UserError("Nothing says what the memory is to forget. Name entries, a style or a source.")
+        gone = torch.ones(len(self), dtype=torch.bool)
+        if entries is not None:
+            entries = [int(entry) for entry in entries]
+            if wrong := [entry for entry in entries if not 0 <= entry < len(self)]:
+                raise UserError(f"The memory has no entry {wrong[0]}; it has {len(self)}, counted from 0.")
+            gone &= torch.zeros_like(gone).index_fill(0, torch.tensor(entries, dtype=torch.int64), True)
+        named = {"style": (style, self.config.styles), "source": (source, [o["source"] for o in self.config.sources])}
+        for column, (wanted, names) in named.items():
+            if wanted is None:
+                continue
+            if wanted not in names:
+                known = ", ".join(filter(None, dict.fromkeys(names)))[:200] or "none"
+                raise UserError(f"The memory has no {column} {wanted!r}; it has {known}.")
+            fitting = torch.tensor([name == wanted for name in names])
+            gone &= fitting[getattr(self, column).long().cpu()]
+        kept = (~gone).nonzero()[:, 0].to(self.codes.device)
+        columns = {name: getattr(self, name)[kept].tolist() for name in ("text", "concept", "style", "source")}
+        config = self.config
+        self._assign(self.codes[kept], self.text_keys, columns, config.texts, config.styles, config.sources)
+        return int(gone.sum())
+
+    def save(self, folder: str | Path) -> None:
+        """Write the memory by itself into a folder, whole or not at all; a memory that stood there is replaced.
+
+        Raises:
+            UserError: something else stands there, or it cannot be written.
+        """
+        folder = Path(folder)
+        part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
+        try:
+            if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _holds_memory(folder))):
+                raise UserError(f"{folder} holds something else than a memory. Choose another folder.")
+            shutil.rmtree(part, ignore_errors=True)
+            copy.deepcopy(self).cpu().half().save_pretrained(part)
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            part.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            why = error.strerror or error
+            raise UserError(
+                f"The memory cannot be written to {folder} ({why}). Make room, or choose another."
+            ) from error
+
+    def check(self) -> None:
+        """Find out whether its parts fit each other.
+
+        Raises:
+            ValueError: a number points to what is not there, or a name is no text.
+        """
+        config = self.config
+        if not all(isinstance(text, str) for text in (*config.texts, *config.styles)):
+            raise ValueError("memory: a text or a style is no text")
+        if not all(isinstance(origin, dict) and set(origin) == set(_ORIGIN) for origin in config.sources):
+            raise ValueError("memory: a source has not exactly source, licence and author")
+        if not all(isinstance(value, str) for origin in config.sources for value in origin.values()):
+            raise ValueError("memory: a source is no text")
+        for name, count in (("text", config.texts), ("style", config.styles), ("source", config.sources)):
+            numbers = getattr(self, name)
+            if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(count):
+                raise ValueError(f"memory: an entry names a {name} that it does not hold")
+
+    def _check_writable(self) -> None:
+        if self._frozen:
+            raise UserError("This memory is shared by everybody who draws here, so it cannot be changed.")
+
+    def _assign(
+        self,
+        codes: torch.Tensor,
+        keys: torch.Tensor,
+        columns: dict[str, list[int]],
+        texts: Sequence[str],
+        styles: Sequence[str],
+        sources: Sequence[dict],
+    ) -> None:
+        """Take on these entries, without the texts, styles and sources that none of them has."""
+        names = {"text": list(texts), "style": list(styles), "source": list(sources)}
+        device = self.codes.device
+        for name, values in names.items():
+            used = sorted(set(columns[name]))
+            new = {old: number for number, old in enumerate(used)}
+            columns[name] = [new[number] for number in columns[name]]
+            names[name] = [values[number] for number in used]
+            if name == "text":
+                keys = keys[torch.tensor(used, dtype=torch.int64, device=device)]
+        self.codes, self.text_keys = codes, keys
+        for name, values in columns.items():
+            setattr(self, name, torch.tensor(values, dtype=torch.int32, device=device))
+        self.register_to_config(entries=len(codes), texts=names["text"], styles=names["style"], sources=names["source"])
 
 
-def _choose(
+def _for_each(name: str, value: Sequence[str] | str, count: int) -> list[str]:
+    values = [value] * count if isinstance(value, str) else list(value)
+    if len(values) != count or not all(isinstance(one, str) for one in values):
+        raise UserError(f"The {name} must be one text for all {count} pictures, or one for each.")
+    return [" ".join(one.split()) for one in values]
+
+
+def _holds_memory(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"] == Memory.__name__
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def choose(
     scores: torch.Tensor, count: int, temperature: torch.Tensor | float, generator: torch.Generator | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`count` entries of each row of scores [n, E], and their scores; the nearest of those chosen first."""
+    """The scores of `count` entries of each row of scores [n, E], and their numbers; the nearest of those chosen first.
+
+    Args:
+        temperature, generator: as `Memory.lookup` takes them.
+    """
     values, entries = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
     if values.shape[1] < count:  # A memory of fewer entries than slots.
         missing = (0, count - values.shape[1])
@@ -228,7 +512,7 @@ def _choose(
     chosen = perturbed.topk(count, dim=1).indices
     values, entries = values.gather(1, chosen), entries.gather(1, chosen)
     order = values.argsort(dim=1, descending=True, stable=True)
-    return entries.gather(1, order), values.gather(1, order)
+    return values.gather(1, order), entries.gather(1, order)
 
 
 def text_keys(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -285,7 +569,15 @@ def phrases(text: str) -> list[str]:
 
 
 def quantisation_levels(latents: torch.Tensor, rounds: int = 25) -> torch.Tensor:
-    """The `LEVELS` values of each channel [C, LEVELS] that cost least (Lloyd 1982), from up to 512 latents."""
+    """The `LEVELS` values of each channel [C, LEVELS] that cost least (Lloyd 1982), from up to 512 latents.
+
+    Of fewer than `ENOUGH` latents, too few to speak for those that are added later, as many standard normal ones are
+    added as are missing.
+    """
+    if len(latents) < ENOUGH:
+        shape = (ENOUGH - len(latents), *latents.shape[1:])
+        normal = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        latents = torch.cat([latents, normal.to(latents)])
     chosen = torch.linspace(0, len(latents) - 1, min(512, len(latents))).long()
     values = latents[chosen].float().transpose(0, 1).flatten(1)
     values = values[:, torch.linspace(0, values.shape[1] - 1, min(20_000, values.shape[1])).long()]
@@ -325,3 +617,35 @@ def fingerprint(module: nn.Module) -> str:
             some = value.detach().flatten()[:256].cpu().half().float()
             digest.update(f"{name}{tuple(value.shape)}".encode() + some.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def encoder_fingerprint(autoencoder: nn.Module) -> str:
+    """Of an image autoencoder's half that makes latents; the other may learn on without making a memory useless."""
+    encoder = nn.Module()
+    encoder.encoder = autoencoder.encoder
+    encoder.register_buffer("shift", autoencoder.shift)
+    encoder.register_buffer("scale", autoencoder.scale)
+    return fingerprint(encoder)
+
+
+def encoder_hashes(autoencoder: nn.Module, text_encoder: nn.Module) -> dict[str, str]:
+    """What a `Memory` says of the networks that made its latents and keys."""
+    return {"image_encoder_hash": encoder_fingerprint(autoencoder), "text_encoder_hash": fingerprint(text_encoder)}
+
+
+def check_encoders(made_by: object, autoencoder: nn.Module, text_encoder: nn.Module) -> None:
+    """Find out whether these networks made a memory's latents and keys.
+
+    Args:
+        made_by: has `image_encoder_hash` and `text_encoder_hash`, as a memory's config.
+
+    Raises:
+        UserError: others did.
+    """
+    for name, own in encoder_hashes(autoencoder, text_encoder).items():
+        if getattr(made_by, name) != own:
+            what = "text encoder" if name.startswith("text") else "autoencoder"
+            raise UserError(
+                f"The memory was made by another {what} than this model's, so the model cannot read it. Build it anew "
+                "with `python -m mmgen memory build`."
+            )

@@ -72,7 +72,7 @@ def save_checkpoint(
     """
     parts = dict(pipe.components)
     names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion", "memory")
-    halved = [name for name in names if parts[name]]
+    halved = [name for name in names if parts[name] is not None]
     for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()
     stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))

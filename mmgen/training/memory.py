@@ -11,7 +11,7 @@ import torch
 
 from mmgen.data import recolour, synthetic_styles
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.memory import SLOTS, Memory, fingerprint
+from mmgen.models.memory import SLOTS, Memory, encoder_hashes
 from mmgen.training.cache import TrainingCache
 from mmgen.training.gan.batch import MemoryIndex
 
@@ -37,7 +37,7 @@ def build_memory(
     groups = np.asarray(data["group"])
     concepts, styles = np.asarray(data["concept"], dtype=object), np.asarray(data["style"], dtype=object)
     sources = [tuple(row) for row in zip(data["source"], data["licence"], data["author"], strict=True)]
-    hashes = encoder_fingerprint(autoencoder), fingerprint(text_encoder)
+    hashes = encoder_hashes(autoencoder, text_encoder)
 
     def build(kept: np.ndarray) -> tuple[Memory, np.ndarray]:
         texts, text_of = np.unique(first.numpy()[kept], return_inverse=True)
@@ -49,8 +49,7 @@ def build_memory(
             concepts=concepts[kept].tolist(),
             styles=styles[kept].tolist(),
             sources=[sources[i] for i in kept],
-            image_encoder_hash=hashes[0],
-            text_encoder_hash=hashes[1],
+            **hashes,
         )
         return memory, text_of
 
@@ -90,12 +89,3 @@ def index_memory(
         slots,
         torch.tensor([*(number_of_style.get(bases.get(style), -1) for style in memory.config.styles), -1]),
     )
-
-
-def encoder_fingerprint(autoencoder: ImageAutoencoder) -> str:
-    """Of the half that makes latents; the other half may learn on without making a memory useless."""
-    encoder = torch.nn.Module()
-    encoder.encoder = autoencoder.encoder
-    encoder.register_buffer("shift", autoencoder.shift)
-    encoder.register_buffer("scale", autoencoder.scale)
-    return fingerprint(encoder)

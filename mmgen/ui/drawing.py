@@ -85,6 +85,8 @@ class Studio:
 
     def __init__(self, pipe: MultimodalGANPipeline):
         self.pipe = pipe
+        if pipe.memory is not None:
+            pipe.memory.freeze()  # All who draw here share it.
         self.styles = list(pipe.config.styles)
         self._see = lru_cache(maxsize=256)(self._read_reference)
 
