@@ -34,6 +34,9 @@ STYLE_TEMPERATURE = 0.05
 WHOLE = 0.97
 """Likeness from which on a prompt is looked up as a whole, not thing by thing."""
 
+MAX_THINGS = 8
+"""Things of a prompt that are considered; a long text names thousands, and only the first have slots."""
+
 UNLIKE = 0.5
 """Likeness below which the memory holds nothing like the prompt."""
 
@@ -173,6 +176,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
         """Side of the pictures in pixels."""
         return self.generator.config.latent_size * self.autoencoder.stride
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is something to look up, and a generator that looks at it."""
+        return self.memory is not None and len(self.memory) > 0 and self.generator.memory_reader is not None
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -217,7 +225,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         self._check(
             prompts, references, reference_weights, text_weight, seed, truncation, num_images, output_type, memory_weight
         )
-        self._check_entries(memory_dropped, memory_pinned)
+        self.check_entries(memory_dropped, memory_pinned)
         if describe:
             self.check_decoder()
         seed, num_images = int(seed), int(num_images)
@@ -366,12 +374,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Returns:
             None where there is no memory, or nothing to look up.
         """
-        if self.memory is None or not len(self.memory) or self.generator.memory_reader is None:
+        if not self.has_memory:
             return None
         words, style = without_style(prompt, self.memory.config.styles)
         if not words:
             return None
-        things = phrases(words)
+        things = phrases(words)[:MAX_THINGS]
         pieces = self.tokenizer(
             [words, *things], truncation=True, max_length=MAX_PROMPT_TOKENS, padding=True, return_tensors="pt"
         ).to(self.device)
@@ -414,7 +422,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
         found = memory.lookup(
             query.keys[None], style, excluded[None], TEMPERATURE * truncation, generator, slots
         )
-        for slot, entry in enumerate(list(pinned)[:slots]):
+        for entry in pinned:
+            slot = _slot_for(entry, int(memory.style[entry]) == int(style), found, pinned)
             found.entries[0, slot] = entry
             found.likeness[0, slot] = likeness[entry]
             found.keys[0, slot] = memory.text_keys[memory.text[entry].long()]
@@ -494,11 +503,18 @@ class MultimodalGANPipeline(DiffusionPipeline):
             latents = self.generator(z, fused, truncation, remembered, shares)
             return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
 
-    def _check_entries(self, *groups: Sequence[int]) -> None:
-        count = len(self.memory) if self.memory is not None else 0
-        for entry in (entry for group in groups for entry in group):
-            if not isinstance(entry, (int, np.integer)) or not 0 <= entry < count:
-                raise UserError(f"The memory has no entry {entry}; it has {count}, counted from 0.")
+    def check_entries(self, dropped: Sequence[int], pinned: Sequence[int]) -> None:
+        """Raise a `UserError` for numbers of entries that cannot be dropped or pinned; `memory_slots` can be pinned."""
+        count, slots = len(self.memory) if self.memory is not None else 0, self.generator.config.memory_slots
+        if not count and (dropped or pinned):
+            raise UserError("This model has no memory, so nothing of it can be dropped or pinned.")
+        for entry in (*dropped, *pinned):
+            if not isinstance(entry, (int, np.integer)) or isinstance(entry, bool) or not 0 <= entry < count:
+                raise UserError(f"The memory has no entry {str(entry)[:40]}; it has {count}, counted from 0.")
+        if both := set(dropped) & set(pinned):
+            raise UserError(f"Entry {min(both)} of the memory is both dropped and pinned; choose one.")
+        if len(set(pinned)) > slots:
+            raise UserError(f"{len(set(pinned))} entries of the memory are pinned; pin at most {slots}.")
 
     @staticmethod
     def _check(
@@ -534,6 +550,17 @@ def _choose_style(memory: Memory, likeness: torch.Tensor, truncation: float, gen
     best = likeness.new_full((styles,), -1.0).scatter_reduce(0, memory.style.long(), likeness, "amax").cpu()
     uniform = torch.rand(styles, generator=generator).clamp(1e-9, 1 - 1e-7)
     return int((best - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())
+
+
+def _slot_for(entry: int, own_style: bool, found: Retrieved, pinned: Sequence[int]) -> int:
+    """Where a pinned entry goes: where it was found, else to the least alike of its half that is not pinned."""
+    entries, present = found.entries[0].tolist(), found.weights[0].tolist()
+    here = [number if there else None for number, there in zip(entries, present, strict=True)]
+    if entry in here:
+        return here.index(entry)
+    half = len(here) // 2
+    content, style = range(half - 1, -1, -1), range(len(here) - 1, half - 1, -1)
+    return next(slot for slot in ([*style, *content] if own_style else [*content, *style]) if here[slot] not in pinned)
 
 
 def _is_visible(pixels: torch.Tensor) -> bool:
