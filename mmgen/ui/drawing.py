@@ -164,8 +164,7 @@ class Studio:
 
     def picture_key(self, entry: int) -> str:
         """What a thumbnail of an entry is kept by: another picture under the same number has another."""
-        latent = self.pipe.memory.latents(torch.tensor([entry], device=self.pipe.device))
-        return f"{zlib.crc32(latent.cpu().numpy().tobytes()):08x}"
+        return f"{zlib.crc32(self.pipe.memory.codes[entry].cpu().numpy().tobytes()):08x}"
 
     def thumbnail(self, entry: int) -> str:
         """An entry of the memory as a small picture in a `data:` address, drawn once and then kept."""

@@ -72,7 +72,7 @@ const entries = make("ol");
 const frame = make(
     "section",
     {"aria-label": "Drawn from"},
-    make("div", {class: "head"}, make("h2", {}, "Drawn from"), chosen, reset, copy),
+    make("div", {class: "head"}, make("div", {}, make("h2", {}, "Drawn from"), chosen), make("div", {}, reset, copy)),
     entries,
 );
 
