@@ -44,6 +44,9 @@ STYLE_TEMPERATURE = 0.05
 WHOLE = 0.8
 """Likeness from which on a prompt is looked up as a whole, not thing by thing."""
 
+MAX_THINGS = 8
+"""Things of a prompt that are considered; a long text names thousands, and only the first have slots."""
+
 UNLIKE = 0.5
 """Likeness below which the memory holds nothing like the prompt."""
 
@@ -238,6 +241,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
         """Side of the pictures in pixels."""
         return self.generator.config.latent_size * self.autoencoder.stride
 
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is something to look up, and a generator that looks at it."""
+        memory = self.looked_up
+        return memory is not None and len(memory) > 0 and self.generator.memory_reader is not None
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -290,7 +299,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             output_type,
             memory_weight,
         )
-        self._check_entries(memory_dropped, memory_pinned)
+        self.check_entries(memory_dropped, memory_pinned)
         if describe:
             self.check_decoder()
         seed, num_images = int(seed), int(num_images)
@@ -443,13 +452,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
             None where there is no memory, or nothing to look up.
         """
         memory = self.looked_up
-        if memory is None or not len(memory) or self.generator.memory_reader is None:
+        if memory is None or not self.has_memory:
             return None
         words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
         # Articles only blur a key; of several things each is read by itself too.
-        keys = self.encode_keys(list(dict.fromkeys([subject(words), *phrases(words)])))
+        keys = self.encode_keys(list(dict.fromkeys([subject(words), *phrases(words)[:MAX_THINGS]])))
         best = memory.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
@@ -500,10 +509,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
         )
         # How alike an entry is is said of all the words, as in training, whatever it was looked up by.
         entries, weights = found.entries, found.weights
-        pinned = list(pinned)[: entries.shape[1]]
-        if pinned:
-            entries[0, : len(pinned)] = torch.tensor(pinned, device=self.device)
-            weights[0, : len(pinned)] = 1.0
+        for entry in pinned:
+            is_own_style = memory.style_number(memory.about(entry)["style"]) == style
+            slot = _slot_for(entry, is_own_style, found, pinned)
+            entries[0, slot], weights[0, slot] = entry, 1.0
         if pinned or len(query.keys.unique(dim=0)) > 1:
             found = memory.read(entries, memory.likeness(query.whole, entries), weights)
         return found
@@ -577,11 +586,19 @@ class MultimodalGANPipeline(DiffusionPipeline):
             latents = self.generator(z, fused, truncation, remembered, shares)
             return self.autoencoder.decode(latents.float()).float().clamp(-1, 1)
 
-    def _check_entries(self, *groups: Sequence[int]) -> None:
+    def check_entries(self, dropped: Sequence[int], pinned: Sequence[int]) -> None:
+        """Raise a `UserError` for numbers of entries that cannot be dropped or pinned; `memory_slots` can be pinned."""
         count = len(self.looked_up) if self.looked_up is not None else 0
-        for entry in (entry for group in groups for entry in group):
-            if not isinstance(entry, (int, np.integer)) or not 0 <= entry < count:
-                raise UserError(f"The memory has no entry {entry}; it has {count}, counted from 0.")
+        slots = self.generator.config.memory_slots
+        if not count and (dropped or pinned):
+            raise UserError("This model has no memory, so nothing of it can be dropped or pinned.")
+        for entry in (*dropped, *pinned):
+            if not isinstance(entry, (int, np.integer)) or isinstance(entry, bool) or not 0 <= entry < count:
+                raise UserError(f"The memory has no entry {str(entry)[:40]}; it has {count}, counted from 0.")
+        if both := set(dropped) & set(pinned):
+            raise UserError(f"Entry {min(both)} of the memory is both dropped and pinned; choose one.")
+        if len(set(pinned)) > slots:
+            raise UserError(f"{len(set(pinned))} entries of the memory are pinned; pin at most {slots}.")
 
     @staticmethod
     def _check(
@@ -615,6 +632,17 @@ def _choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Ge
     """One of the memory's styles, by the seed, the likelier the nearer its entries come to the words, [styles]."""
     uniform = torch.rand(len(likeness), generator=generator).clamp(1e-9, 1 - 1e-7)
     return int((likeness.cpu() - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())
+
+
+def _slot_for(entry: int, own_style: bool, found: Retrieved, pinned: Sequence[int]) -> int:
+    """Where a pinned entry goes: where it was found, else to the least alike of its half that is not pinned."""
+    entries, present = found.entries[0].tolist(), found.weights[0].tolist()
+    here = [number if there else None for number, there in zip(entries, present, strict=True)]
+    if entry in here:
+        return here.index(entry)
+    half = len(here) // 2
+    content, style = range(half - 1, -1, -1), range(len(here) - 1, half - 1, -1)
+    return next(slot for slot in ([*style, *content] if own_style else [*content, *style]) if here[slot] not in pinned)
 
 
 def _is_visible(pixels: torch.Tensor) -> bool:

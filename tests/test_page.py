@@ -47,7 +47,8 @@ def test_only_the_named_endpoints_show(client):
     assert not [name for name in described["named_endpoints"] if name[-1].isdigit()]  # Two of one name.
     names = [one["parameter_name"] for one in described["named_endpoints"]["/generate"]["parameters"]]
     assert names == [
-        "prompt", "style", "references", "reference_weights", "text_weight", "seed", "truncation", "count", "model"
+        "prompt", "style", "references", "reference_weights", "text_weight", "seed", "truncation", "count", "model",
+        "memory_weight", "memory_dropped", "memory_pinned",
     ]  # fmt: skip
 
 

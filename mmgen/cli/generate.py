@@ -20,6 +20,15 @@ def add_parser(commands) -> None:
         "--reference-weight", type=float, action="append", help="0 to 2, one for each --reference (default 1)"
     )
     parser.add_argument("--text-weight", type=float, default=1.0, help="0 to 2 (default 1)")
+    parser.add_argument(
+        "--memory-weight", type=float, default=1.0, help="0 to 2; of what the model looks up in its memory (default 1)"
+    )
+    parser.add_argument(
+        "--drop", type=int, action="append", default=[], help="entry of the memory never to look up; repeatable"
+    )
+    parser.add_argument(
+        "--pin", type=int, action="append", default=[], help="entry of the memory always to look up; repeatable"
+    )
     parser.add_argument("--seed", type=int, default=0, help="0 to 4294967295 (default 0)")
     parser.add_argument("--truncation", type=float, default=1.0, help="0 (the mean style) to 1 (all variety; default)")
     parser.add_argument("--count", type=int, default=1, help="pictures, from seed, seed + 1, ... (default 1)")
@@ -38,6 +47,7 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from mmgen.attribution import memory_text
     from mmgen.checkpoints import default_checkpoint, load_pipeline, open_memory
     from mmgen.images import open_image, save_png
 
@@ -57,12 +67,22 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         truncation=arguments.truncation,
         num_images=arguments.count,
+        memory_weight=arguments.memory_weight,
+        memory_dropped=arguments.drop,
+        memory_pinned=arguments.pin,
     )
-    for number, (image, seed) in enumerate(zip(result.images, result.seeds, strict=True), start=1):
+    drawn = zip(result.images, result.seeds, result.drawn_from, strict=True)
+    for number, (image, seed, shares) in enumerate(drawn, start=1):
         path = arguments.output
         if arguments.count > 1:
             path = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        save_png(image, path, {"prompt": arguments.prompt, "seed": seed, "truncation": arguments.truncation})
+        text = {"prompt": arguments.prompt, "seed": seed, "truncation": arguments.truncation}
+        if pipe.has_memory:
+            text |= memory_text(arguments.memory_weight, arguments.drop, arguments.pin, shares)
+        save_png(image, path, text)
         print(path)
+        for share in shares:
+            style = f", {share.style} style" if share.style else ""
+            print(f"  drawn from entry {share.entry}: {share.label}{style}, {share.share:.0%}")
     for note in result.notes:
         print(f"Note: {note}")

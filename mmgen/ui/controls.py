@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from mmgen.pipeline import MAX_REFERENCES
+from mmgen.ui.choices import choices_of
 from mmgen.ui.drawing import ANY_STYLE, MAX_COUNT, MAX_WEIGHT, Order, Studio
 from mmgen.ui.examples import EXAMPLES
 from mmgen.ui.files import uploaded_path
@@ -17,7 +18,7 @@ class Controls:
 
     def __init__(self, model: gr.Dropdown, studio: Studio):
         self.model = model
-        self._styles = studio.styles
+        self._styles, self._has_memory = studio.styles, studio.has_memory
         self.references: list[gr.Image] = []
         self.weights: list[gr.Slider] = []
         self.describers: list[gr.Button] = []
@@ -106,6 +107,16 @@ class Controls:
                 self.text_weight = gr.Slider(
                     0, MAX_WEIGHT, value=1.0, step=0.05, label="Prompt weight", buttons=[], elem_id="text-weight"
                 )
+                self.memory_weight = gr.Slider(
+                    0,
+                    MAX_WEIGHT,
+                    value=1.0,
+                    step=0.05,
+                    label="Memory weight",
+                    visible=self._has_memory,
+                    buttons=[],
+                    elem_id="memory-weight",
+                )
                 self.truncation = gr.Slider(
                     0,
                     1,
@@ -116,31 +127,36 @@ class Controls:
                     buttons=[],
                     elem_id="truncation",
                 )
+            self.choices = gr.JSON({}, visible="hidden", elem_id="choices")
 
     @property
     def live(self) -> list[gr.components.Component]:
         """The controls that change the shown picture."""
-        one = [self.model, self.prompt, self.style, self.text_weight, self.seed, self.truncation]
-        return [*one, *self.references, *self.weights]
+        return [*self._first, *self.references, *self.weights]
 
     @property
     def all(self) -> list[gr.components.Component]:
         """The model, then the other controls in the order that `order` takes their values in."""
-        one = [self.model, self.prompt, self.style, self.text_weight, self.seed, self.truncation, self.count]
-        return [*one, *self.references, *self.weights]
+        return [*self._first, self.count, *self.references, *self.weights]
+
+    @property
+    def _first(self) -> list[gr.components.Component]:
+        words = [self.model, self.prompt, self.style, self.text_weight]
+        return [*words, self.memory_weight, self.choices, self.seed, self.truncation]
 
     @staticmethod
     def order(studio: Studio, *values: Any, **changes: Any) -> Order:
         """What the values of `all`, but for the model, ask for, as the page sent them.
 
         Args:
-            studio: what is to draw it; a style that it does not know is left out.
+            studio: what is to draw it; a style that it does not know is left out, and so are entries of a memory.
             changes: fields of the order to set otherwise.
 
         Raises:
             UserError: a reference is no uploaded file.
         """
-        prompt, style, text_weight, seed, truncation, count, *rest = values
+        prompt, style, text_weight, memory_weight, choices, seed, truncation, count, *rest = values
+        dropped, pinned = choices_of(choices, prompt, studio)
         pairs = [pair for pair in zip(rest[:MAX_REFERENCES], rest[MAX_REFERENCES:], strict=True) if pair[0]]
         fields = {
             "prompt": prompt or "",
@@ -151,6 +167,9 @@ class Controls:
             "seed": seed,
             "truncation": truncation,
             "count": count,
+            "memory_weight": memory_weight,
+            "dropped": dropped,
+            "pinned": pinned,
         }
         return Order(**{**fields, **changes})
 

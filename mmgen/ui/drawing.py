@@ -8,6 +8,7 @@ import re
 import secrets
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,23 +17,35 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from mmgen.devices import has_fast_bf16
+from mmgen.attribution import memory_text
+from mmgen.devices import autocast, has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.images import open_image, save_png, to_pil
 from mmgen.models.decoder import Caption
-from mmgen.pipeline import DESCRIBED_TOGETHER, MAX_REFERENCES, MAX_SEED, MultimodalGANPipeline
+from mmgen.pipeline import (
+    DESCRIBED_TOGETHER,
+    MAX_REFERENCES,
+    MAX_SEED,
+    MemoryQuery,
+    MemoryShare,
+    MultimodalGANPipeline,
+)
 
 ANY_STYLE = "Any"
 MAX_COUNT = 16
 MAX_WEIGHT = 2.0
 _MAX_PROMPT = 20_000  # Characters; far more than the text encoder reads.
 _MAX_SIDE = 2048  # Larger references are scaled down first, to keep memory small.
+_THUMBNAIL = 96  # Pixels; shown at half of that, for screens with two a point.
 _DRAWING = threading.Lock()  # Drawings never compete for the processor.
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a person asked for. References are paths of picture files; `seed` may be None when its field is empty."""
+    """What a person asked for. References are paths of picture files; `seed` may be None when its field is empty.
+
+    `dropped` and `pinned` are numbers of entries of the memory that are never looked up, and that always are.
+    """
 
     prompt: str = ""
     style: str | None = ANY_STYLE
@@ -42,6 +55,9 @@ class Order:
     seed: int | None = 0
     truncation: float = 1.0
     count: int = 1
+    memory_weight: float = 1.0
+    dropped: tuple[int, ...] = ()
+    pinned: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:
@@ -65,23 +81,31 @@ class Order:
 
 @dataclass
 class Drawing:
-    """Pictures with their seeds, sentences for the person, and the time they took."""
+    """Pictures with their seeds, sentences for the person, and the time they took.
+
+    `drawn_from` has for each picture the entries of the memory that it leaned on, the most first; it is None where the
+    model has no memory.
+    """
 
     order: Order
     images: list[Image.Image]
     seeds: list[int]
     notes: list[str] = field(default_factory=list)
     milliseconds: int = 0
+    drawn_from: list[list[MemoryShare]] | None = None
 
     def save(self, index: int, folder: Path) -> Path:
         """Write one picture as a transparent PNG that says what it was made from."""
-        path = folder / png_name(self.order.prompt, self.seeds[index])
-        save_png(self.images[index], path, self.order.description(self.seeds[index]))
+        order, path = self.order, folder / png_name(self.order.prompt, self.seeds[index])
+        text = order.description(self.seeds[index])
+        if self.drawn_from is not None:
+            text |= memory_text(order.memory_weight, order.dropped, order.pinned, self.drawn_from[index])
+        save_png(self.images[index], path, text)
         return path
 
 
 class Studio:
-    """A pipeline that draws orders, and remembers what it saw in their references."""
+    """A pipeline that draws orders, and keeps what it saw in their references and how their words are looked up."""
 
     def __init__(self, pipe: MultimodalGANPipeline):
         self.pipe = pipe
@@ -89,6 +113,13 @@ class Studio:
             pipe.memory.freeze()  # All who draw here share it.
         self.styles = list(pipe.config.styles)
         self._see = lru_cache(maxsize=256)(self._read_reference)
+        self._ask = lru_cache(maxsize=64)(self._read_words)
+        self._shrink = lru_cache(maxsize=1024)(self._draw_thumbnail)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether what it draws leans on a memory."""
+        return self.pipe.has_memory
 
     @property
     def device(self) -> str:
@@ -114,16 +145,62 @@ class Studio:
         with _DRAWING:
             seen = [self._see(path) for path in order.references]
             start = time.perf_counter()
-            pictures = torch.cat(seen) if seen else self.pipe.encode_references(())
+            pictures, shown = self._together(seen)
             fused = self.pipe.fuse(order.words, pictures, order.reference_weights, order.text_weight, notes)
-            pixels = []
+            query = self._query(order, notes)
+            pixels, drawn_from = [], []
             for done, seed in enumerate(seeds, start=1):
-                pixels.append(self.pipe.draw(fused, seed, order.truncation))
+                found = query and self.pipe.retrieve(
+                    query, seed, order.truncation, bool(seen), order.dropped, order.pinned
+                )
+                remembered = self.pipe.remember(found, order.memory_weight, shown, order.reference_weights)
+                shares: list[torch.Tensor] = []
+                pixels.append(self.pipe.draw(fused, seed, order.truncation, remembered, shares))
+                drawn_from.append(self.pipe.drawn_from(found, shares))
                 if on_picture:
                     on_picture(done, count)
         images = to_pil(torch.cat(pixels))
         took = round((time.perf_counter() - start) * 1000)
-        return Drawing(order, images, seeds, list(dict.fromkeys(notes)), took)
+        leaned = drawn_from if self.has_memory else None
+        return Drawing(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
+
+    def picture_key(self, entry: int) -> str:
+        """What a thumbnail of an entry is kept by: another picture under the same number has another."""
+        latent = self.pipe.looked_up.latents(torch.tensor([entry], device=self.pipe.device))
+        return f"{zlib.crc32(latent.cpu().numpy().tobytes()):08x}"
+
+    def thumbnail(self, entry: int) -> str:
+        """An entry of the memory as a small picture in a `data:` address, drawn once and then kept."""
+        return self._shrink(entry, self.picture_key(entry))
+
+    @torch.inference_mode()
+    def _draw_thumbnail(self, entry: int, _key: str) -> str:
+        latent = self.pipe.looked_up.latents(torch.tensor([entry], device=self.pipe.device))
+        with _DRAWING, autocast(self.pipe.device):
+            pixels = self.pipe.autoencoder.decode(latent).float().clamp(-1, 1)
+        (image,) = to_pil(pixels)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return data_url(image, quality=80)
+
+    def _query(self, order: Order, notes: list[str]) -> MemoryQuery | None:
+        """What to look up for an order; the same words are read once."""
+        if not (self.has_memory and order.text_weight and order.memory_weight):
+            return None
+        memory = self.pipe.looked_up
+        query, said = self._ask(order.words, len(memory), tuple(memory.config.styles))
+        notes += said
+        return query
+
+    def _read_words(self, words: str, *_memory: object) -> tuple[MemoryQuery | None, list[str]]:
+        notes: list[str] = []
+        return self.pipe.memory_query(words, notes), notes
+
+    def _together(self, seen: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and latents of all references."""
+        if not seen:
+            return self.pipe.encode_references(()), self.pipe.reference_latents(())
+        tokens, latents = zip(*seen, strict=True)
+        return torch.cat(tokens), torch.cat(latents)
 
     def check_describes(self) -> None:
         """Raise a `UserError` if the model has no decoder."""
@@ -141,11 +218,11 @@ class Studio:
                 captions += self.pipe.describe(images[start : start + DESCRIBED_TOGETHER], num_captions)
         return captions
 
-    def _read_reference(self, path: str) -> torch.Tensor:
+    def _read_reference(self, path: str) -> tuple[torch.Tensor, torch.Tensor]:
         image = open_image(kept_reference(path))
         if max(image.size) > _MAX_SIDE:
             image.thumbnail((_MAX_SIDE, _MAX_SIDE))
-        return self.pipe.encode_references([image])
+        return self.pipe.encode_references([image]), self.pipe.reference_latents([image])
 
     def check(self, order: Order) -> None:
         """Raise a `UserError` for the first value that is missing or out of its range."""
@@ -164,6 +241,8 @@ class Studio:
         for weight in order.reference_weights:
             _check_number("A reference weight", weight, 0, MAX_WEIGHT)
         _check_number("The text weight", order.text_weight, 0, MAX_WEIGHT)
+        _check_number("The memory weight", order.memory_weight, 0, MAX_WEIGHT)
+        self.pipe.check_entries(order.dropped, order.pinned)
         _check_number("The truncation", order.truncation, 0, 1)
         _check_number("The number of pictures", order.count, 1, MAX_COUNT, whole=True)
         _check_number("The seed", order.seed, 0, MAX_SEED, whole=True)
@@ -200,8 +279,9 @@ def png_name(prompt: str, seed: int) -> str:
     return "-".join(filter(None, ["mmgen", words, f"seed{seed}"])) + ".png"
 
 
-def data_url(image: Image.Image) -> str:
-    """A picture as a lossless WebP in a `data:` address, quick to make and to show."""
+def data_url(image: Image.Image, quality: int | None = None) -> str:
+    """A picture as a WebP in a `data:` address, quick to make and to show; lossless, or of a quality from 1 to 100."""
     buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", lossless=True, method=0, quality=20)
+    lossless = {"lossless": True, "method": 0, "quality": 20}
+    image.save(buffer, format="WEBP", **(lossless if quality is None else {"quality": quality}))
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -17,6 +17,7 @@ from mmgen.ui.context import MODEL_QUEUE, Context
 from mmgen.ui.controls import Controls
 from mmgen.ui.describe import Describing
 from mmgen.ui.drawing import ANY_STYLE, Studio, random_seed
+from mmgen.ui.drawn_from import DrawnFrom, list_data
 from mmgen.ui.examples import EXAMPLES, Example
 from mmgen.ui.files import save_all
 from mmgen.ui.from_hub import FromHub, names_of
@@ -32,7 +33,7 @@ _INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidde
 def build(context: Context) -> None:
     """Fill the tab."""
     controls, from_hub = Controls(context.model, context.models.default), FromHub(context)
-    describing = Describing(context, controls)
+    describing, drawn_from = Describing(context, controls), DrawnFrom(context, controls)
     with gr.Row(elem_id="ask"):
         controls.add_prompt()
         draw_set = gr.Button("Generate", variant="primary", scale=0, min_width=140, elem_id="generate")
@@ -48,6 +49,7 @@ def build(context: Context) -> None:
                 describe = gr.Button("Describe", size="sm", min_width=90, elem_id="describe")
                 link = gr.Button("Copy link", size="sm", min_width=90, elem_id="link")
             describing.add()
+            drawn_from.add()
         with gr.Column(scale=5, min_width=320, elem_id="panel"):
             with gr.Row(elem_id="examples"):
                 gr.HTML("<p>Try</p>", elem_id="try")
@@ -73,7 +75,7 @@ def build(context: Context) -> None:
     packet = gr.JSON(visible=False)
 
     listeners = _Listeners(context, controls)
-    listeners.add(canvas, status, draw_set, gallery, seeds)
+    listeners.add(canvas, status, drawn_from.list, draw_set, gallery, seeds)
     die.click(random_seed, outputs=controls.seed, **_INSTANT)
     for button, example in zip(examples, EXAMPLES, strict=True):
         button.click(_example(example), outputs=[controls.prompt, controls.style, *controls.references], **_INSTANT)
@@ -82,17 +84,18 @@ def build(context: Context) -> None:
     _add_reuse(listeners, controls, reuse, status)
     describing.connect(describe, canvas, status)
     describing.connect_gallery(gallery, status)
+    drawn_from.connect()
     gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
     context.demo.load(
         _opened(context),
         inputs=[context.chosen, context.fetched],
-        outputs=[controls.prompt, controls.seed, controls.style, controls.model],
+        outputs=[controls.prompt, controls.seed, controls.style, controls.memory_weight, controls.model],
         **_INSTANT,
     )
     controls.model.change(
         _chosen(context),
         inputs=[controls.model, controls.style],
-        outputs=[controls.style, context.chosen],
+        outputs=[controls.style, controls.memory_weight, controls.choices, context.chosen],
         preprocess=False,
         **_INSTANT,
     )
@@ -109,14 +112,14 @@ class _Listeners:
         """What draws for a visitor who has picked a model."""
         return self.context.models.studio(owner_of(request), model)
 
-    def add(self, canvas, status, draw_set, gallery, seeds) -> None:
+    def add(self, canvas, status, drawn_from, draw_set, gallery, seeds) -> None:
         # One listener over all controls: separate ones would let a slow old answer overwrite a newer one. Values come
         # as the page sent them (preprocess=False), so that every complaint about them is the studio's own sentence.
         gr.on(
             [self.context.demo.load, *(part.change for part in self.controls.live)],
             self.draw_live,
             inputs=self.controls.all,
-            outputs=[canvas, status],
+            outputs=[canvas, status, drawn_from],
             trigger_mode="always_last",
             show_progress="hidden",
             preprocess=False,
@@ -136,14 +139,14 @@ class _Listeners:
             **_PRIVATE,
         )
 
-    def draw_live(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, str]:
+    def draw_live(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, str, Any]:
         """Draw the first picture; on bad input say why and leave the last picture in place."""
         try:
             studio = self.studio(request, model)
             drawing = studio.draw(self.controls.order(studio, *values, count=1))
         except UserError as error:
-            return gr.skip(), show.problem(error)
-        return show.canvas(drawing), show.status(drawing, studio.device)
+            return gr.skip(), show.problem(error), gr.skip()
+        return show.canvas(drawing), show.status(drawing, studio.device), list_data(studio, drawing)
 
     def draw_set(
         self, request: gr.Request, keep: bool, model: object, *values: Any, progress: gr.Progress = _PROGRESS
@@ -239,7 +242,7 @@ def _opened(context: Context):
         return [
             query.get("prompt", gr.skip()),
             int(seed) if whole else gr.skip(),
-            _styles_of(context, owner, model, style),
+            *_suited(context, owner, model, style),
             gr.Dropdown(choices=choices, value=model, visible=len(choices) > 1),
         ]
 
@@ -247,16 +250,19 @@ def _opened(context: Context):
 
 
 def _chosen(context: Context):
-    def choose(request: gr.Request, model: object, style: object) -> tuple[Any, Any]:
-        """Show the styles that the model knows, and remember it in the browser."""
-        return _styles_of(context, owner_of(request), model, style), model or DEFAULT
+    def choose(request: gr.Request, model: object, style: object) -> tuple[Any, ...]:
+        """Show what the model knows, forget what was chosen from another's memory, and remember it in the browser."""
+        return *_suited(context, owner_of(request), model, style), {}, model or DEFAULT
 
     return choose
 
 
-def _styles_of(context: Context, owner: str, model: object, style: object) -> Any:
+def _suited(context: Context, owner: str, model: object, style: object) -> tuple[Any, Any]:
+    """The style picker and the weight of the memory, as a model has styles and a memory."""
     try:
-        styles = context.models.studio(owner, model).styles
+        studio = context.models.studio(owner, model)
     except UserError:  # The drawing will say it.
-        return gr.skip()
-    return gr.Radio(choices=[ANY_STYLE, *styles], value=style if style in styles else ANY_STYLE, visible=bool(styles))
+        return gr.skip(), gr.skip()
+    styles, chosen = studio.styles, style if style in studio.styles else ANY_STYLE
+    radio = gr.Radio(choices=[ANY_STYLE, *styles], value=chosen, visible=bool(styles))
+    return radio, gr.Slider(visible=studio.has_memory)

@@ -32,6 +32,13 @@ DOWNLOAD_JS = """
 }
 """
 
+# The list of what a picture was drawn from keeps them.
+THUMBNAILS_JS = """
+(packet) => {
+    if (packet) document.dispatchEvent(new CustomEvent("mmgen-thumbnails", {detail: packet}));
+}
+"""
+
 FETCH_JS = """
 (file) => {
     if (!file) return;
