@@ -24,8 +24,9 @@ from creatures import NAMES, caption, draw_creature, write_creatures  # noqa: E4
 
 from mmgen.checkpoints import default_checkpoint, load_pipeline  # noqa: E402
 from mmgen.data.folder import load_pairs  # noqa: E402
-from mmgen.evaluation import bench  # noqa: E402
-from mmgen.evaluation.judge import Judge, load_judge  # noqa: E402
+from mmgen.evaluation.features import FeatureExtractor, mobilenet  # noqa: E402
+from mmgen.evaluation.gallery import Gallery, gallery  # noqa: E402
+from mmgen.evaluation.retrieval import draw, questions, retrieval  # noqa: E402
 from mmgen.evaluation.sheets import grid, interleave  # noqa: E402
 
 
@@ -42,8 +43,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write the creatures, real above drawn, there")
     arguments = parser.parse_args()
     base = Path(arguments.checkpoint or default_checkpoint()).resolve()
-    judge = load_judge(arguments.cache)
-    gallery = bench.gallery(load_pairs(arguments.data), judge, arguments.cache, lambda things, what: things)
+    extractor = mobilenet(arguments.cache)
+    known = gallery(load_pairs(arguments.data), extractor, arguments.cache, lambda things, what: things)
     with tempfile.TemporaryDirectory() as folder:
         pairs, output = write_creatures(Path(folder) / "creatures"), Path(folder) / "run"
         command = [sys.executable, "-m", "mmgen", "finetune", "--data", str(pairs), "--base", str(base)]
@@ -53,26 +54,26 @@ def main() -> None:
         facts = json.loads((output / "pipeline" / "training.json").read_text())
         what = f"{arguments.preset}, {facts['steps']} steps in {facts['seconds'] / 60:.1f} minutes"
         print(f"| {what} | before | after |\n|---|---|---|")
-        rows = [scores(path, judge, gallery, arguments) for path in (base, output / "pipeline")]
+        rows = [scores(path, extractor, known, arguments) for path in (base, output / "pipeline")]
         titles = ("creature found among 20", f"retrieval@1, train, {arguments.prompts} prompts")
         for title, before, after in zip(titles, *rows, strict=True):
             print(f"| {title} | {before:.3f} | {after:.3f} |")
 
 
-def scores(checkpoint: Path, judge: Judge, gallery: bench.Gallery, arguments) -> tuple[float, float]:
+def scores(checkpoint: Path, extractor: FeatureExtractor, known: Gallery, arguments) -> tuple[float, float]:
     """How often the right creature is the nearest of the twenty, and the bench's retrieval@1 on the training split."""
     pipe = load_pipeline(checkpoint)
     real = [draw_creature(name) for name in NAMES]
     drawn = [pipe(caption(name), seed=1).images[0] for name in NAMES]
     if arguments.sheet:
         grid(interleave(real, drawn, 10), 10).save(arguments.sheet)
-    seen, ours = (np.sqrt(judge.look(pictures)) for pictures in (real, drawn))
+    seen, ours = (np.sqrt(extractor.extract(pictures)) for pictures in (real, drawn))
     mean, spread = seen.mean(0), seen.std(0) + 1e-3
     seen, ours = (unit((values - mean) / spread) for values in (seen, ours))
     found = float(((ours @ seen.T).argmax(1) == np.arange(len(NAMES))).mean())
-    asked = bench.questions(gallery, "train", arguments.prompts)
-    vectors = gallery.compare(judge.look(bench.draw(pipe, gallery.prompts[asked.rows], asked.seeds)))
-    return found, bench.retrieval(gallery, vectors, gallery.labels[asked.rows], seed=1).at(1)
+    asked = questions(known, "train", arguments.prompts)
+    vectors = known.compare(extractor.extract(draw(pipe, known.prompts[asked.rows], asked.seeds)))
+    return found, retrieval(known, vectors, known.labels[asked.rows], seed=1).at(1)
 
 
 def unit(x: np.ndarray) -> np.ndarray:

@@ -245,12 +245,12 @@ def judge_all(settings: Settings, work: Path, cache: Path, data) -> dict[str, di
     """
     from mmgen.checkpoints import load_pipeline
     from mmgen.evaluation.distances import frechet, kernel, precision_recall
-    from mmgen.evaluation.judge import load_judge
+    from mmgen.evaluation.features import mobilenet
     from mmgen.evaluation.sheets import grid
     from mmgen.images import open_image
 
     count = settings.pictures
-    judge, pipe = load_judge(cache), load_pipeline(work / "generator" / "run" / "pipeline")
+    extractor, pipe = mobilenet(cache), load_pipeline(work / "generator" / "run" / "pipeline")
     order = np.random.default_rng(7).permutation(len(data)).tolist()
     files = sorted((work / "pairs" / "pictures").iterdir())
     captions = [caption(each) for each in data[order[:count]]["captions"]]
@@ -261,10 +261,10 @@ def judge_all(settings: Settings, work: Path, cache: Path, data) -> dict[str, di
         REAL: [open_image(files[row]) for row in order[:count]],
     }
     grid([picture for lot in lots.values() for picture in lot[:12]], columns=12).save(work / "sheet.png")
-    others = judge.look(open_image(files[row]) for row in order[count : 2 * count])
+    others = extractor.extract(open_image(files[row]) for row in order[count : 2 * count])
     judged = {}
     for name, lot in lots.items():
-        seen = judge.look(lot)
+        seen = extractor.extract(lot)
         values = (frechet(seen, others), kernel(seen, others), *precision_recall(seen, others))
         judged[name] = dict(zip(FORMS, values, strict=True))
     return judged

@@ -12,7 +12,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure a model",
-        description="Ask a judge that had no part in the model how well its pictures follow the words, how real and "
+        description="Ask judges that had no part in the model how well its pictures follow the words, how real and "
         "how varied they are.",
     )
     parser.add_argument("--checkpoint", type=Path, help="model folder (default: the one in checkpoints/)")
@@ -23,11 +23,21 @@ def add_parser(commands) -> None:
         default=Path("data/drawings"),
         help="data set with a split test, for reconstruction alone; left out where absent (default data/drawings)",
     )
-    parser.add_argument("--split", action="append", help="ask this split only; may be repeated")
+    parser.add_argument(
+        "--split",
+        action="append",
+        help="ask this split only; may be repeated (default train, unseen_pairs and unseen_labels; unseen_style is "
+        "asked with a reference for each prompt)",
+    )
     parser.add_argument("--prompts", type=int, default=1000, help="prompts a split (default 1000)")
     parser.add_argument("--quick", action="store_true", help="200 prompts a split")
     parser.add_argument("--json", type=Path, help="write the numbers there too")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where the judge's weights are kept")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs/cache"),
+        help="where the judges' weights, and what they saw of the real pictures, are kept",
+    )
     parser.set_defaults(run=run)
 
 
@@ -36,23 +46,26 @@ def run(arguments: argparse.Namespace) -> None:
 
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.errors import UserError
-    from mmgen.evaluation.judge import load_judge
-    from mmgen.evaluation.report import SPLITS, evaluate, table
+    from mmgen.evaluation.features import efficientnet_lite1, mobilenet
+    from mmgen.evaluation.report import ALL_SPLITS, SPLITS, evaluate, table
 
-    odd = set(arguments.split or ()) - set(SPLITS)
+    odd = set(arguments.split or ()) - set(ALL_SPLITS)
     if odd:
-        raise UserError(f"There is no split {sorted(odd)[0]}; choose one of {', '.join(SPLITS)}.")
+        raise UserError(f"There is no split {sorted(odd)[0]}; choose one of {', '.join(ALL_SPLITS)}.")
     count = 200 if arguments.quick else arguments.prompts
     if count < 10:
         raise UserError(f"--prompts is {count}; give at least 10.")
     check_writable(arguments.json)
     checkpoint = arguments.checkpoint or default_checkpoint()
     pipe = load_pipeline(checkpoint)
-    judge = load_judge(arguments.cache)
+    extractor, second = mobilenet(arguments.cache), None
+    try:
+        second = efficientnet_lite1(arguments.cache)
+    except UserError as error:
+        print(f"There is no second judge: {error} The first answers alone.", file=sys.stderr)
     photographs = arguments.photographs if arguments.photographs.is_dir() else None
-    report = evaluate(
-        pipe, judge, arguments.data, photographs, arguments.cache, count, arguments.split or SPLITS, progress
-    )
+    splits = arguments.split or SPLITS
+    report = evaluate(pipe, extractor, arguments.data, photographs, arguments.cache, count, splits, progress, second)
     report["checkpoint"] = str(checkpoint)
     print(table(report))
     if arguments.json:

@@ -1,204 +1,85 @@
 """The bench: what a checkpoint's pictures are worth, in numbers that cannot be flattered.
 
-Everything but `named_back` is asked of the judge, a network that had no part in the model, on fixed seeds. Pictures
-without skin tones stand for their label; a prompt is a picture's second caption, for emoji the label and the style. A
-split with fewer pictures than prompts is asked again with other seeds.
+Everything but `caption_cycle_accuracy` is asked of feature extractors that had no part in the model, on fixed seeds.
+Pictures without skin tones stand for their label; a prompt is a picture's second caption, for emoji the label and the
+style. A split with fewer pictures than prompts is asked again with other seeds. What a prompt looked up in the model's
+memory is out of its gallery when a label is asked for, and in it when a style is: either way a copy gains nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from mmgen.data import recolour, synthetic_styles
-from mmgen.data.shards import file_of, open_picture
+from mmgen.data.shards import open_picture
+from mmgen.data.splits import UNSEEN_STYLE
 from mmgen.devices import autocast
 from mmgen.errors import UserError
 from mmgen.evaluation.captions import named
 from mmgen.evaluation.distances import frechet, kernel, precision_recall, squared_distances
-from mmgen.evaluation.judge import PACKAGE, SIZE, Judge
+from mmgen.evaluation.features import FeatureExtractor
+from mmgen.evaluation.gallery import Gallery, Progress, features_of, mean_distance
+from mmgen.evaluation.memory import looked_up, memory_scores
+from mmgen.evaluation.retrieval import (
+    Questions,
+    draw,
+    mean_of,
+    names_style,
+    questions,
+    retrieval,
+    style_followed,
+)
 from mmgen.images import psnr, to_tensor
 from mmgen.pipeline import MultimodalGANPipeline
 
-CANDIDATES = 100
-KIN = 150
 DIVERSE_SEEDS = 8
-NAMED = 200
-"""Pictures of a split that the decoder is asked for, at most; and half the prompts at most."""
+PART = 200
+"""Prompts of a split, the first ones, that the dearer rows are measured on, at most; and half the prompts at most."""
 
-Progress = Callable[[Iterable, str], Iterable]
-
-
-@dataclass
-class Gallery:
-    """The real pictures without skin tones of a data set, as the judge sees them.
-
-    Attributes:
-        paths, labels, styles, splits: [N] each.
-        prompts: [N], the caption that names label and style; names: [N], the label's phrase alone.
-        raw: [N, D] the judge's features.
-        seen: [N, D] the same, as `compare` puts them.
-        mean, spread: [D] of the square roots of `raw`.
-        kinship: median distance of two real pictures of one concept and style (of emoji, in two skin tones).
-    """
-
-    paths: np.ndarray
-    labels: np.ndarray
-    styles: np.ndarray
-    splits: np.ndarray
-    prompts: np.ndarray
-    names: np.ndarray
-    raw: np.ndarray
-    seen: np.ndarray
-    mean: np.ndarray
-    spread: np.ndarray
-    kinship: float = float("nan")
-
-    def compare(self, raw: np.ndarray) -> np.ndarray:
-        """Features [n, D] -> vectors of length 1 whose product tells likeness.
-
-        Square roots, standardised over the real pictures: with them a real picture finds its label in another style
-        more often (0.64 of 100) than with the bare features' cosine (0.49).
-        """
-        even = (np.sqrt(np.maximum(raw, 0)) - self.mean) / self.spread
-        return even / np.maximum(np.linalg.norm(even, axis=1, keepdims=True), 1e-9)
-
-
-def gallery(splits, judge: Judge, cache: Path, progress: Progress) -> Gallery:
-    """Look at every real picture without a skin tone of `mmgen.data.folder.load_pairs`' splits.
-
-    What the judge saw is kept in `cache`, under a name made of the pictures' paths, sizes and times.
-    """
-    kin: dict[tuple[str, str], list[str]] = {}
-    columns: dict[str, list] = {name: [] for name in ("paths", "labels", "styles", "splits", "prompts", "names")}
-    for split, data in splits.items():
-        for row in data.select_columns(["image", "captions", "label", "concept", "style", "group"]):
-            if row["group"] in (recolour.GROUP, synthetic_styles.GROUP):
-                continue
-            kin.setdefault((row["concept"], row["style"]), []).append(row["image"]["path"])
-            if row["label"] == row["concept"]:
-                captions = row["captions"]
-                values = (row["image"]["path"], row["label"], row["style"], split, captions[min(1, len(captions) - 1)])
-                for column, value in zip(columns.values(), (*values, captions[0]), strict=True):
-                    column.append(value)
-    raw = _kept(columns["paths"], judge, cache, progress)
-    even = np.sqrt(np.maximum(raw, 0))
-    arrays = {name: np.array(column, dtype=object) for name, column in columns.items()}
-    made = Gallery(**arrays, raw=raw, seen=raw, mean=even.mean(0), spread=even.std(0) + 1e-3)
-    made.seen = made.compare(raw)
-    families = sorted(family for family in kin.values() if len(family) > 1)
-    chosen = np.random.default_rng(5).permutation(len(families))[:KIN]
-    pairs = [path for index in chosen for path in families[index][:2]]
-    if pairs:
-        close = made.compare(judge.look(open_picture(path) for path in progress(pairs, "pictures of one kind")))
-        made.kinship = float(np.median(np.linalg.norm(close[::2] - close[1::2], axis=1)))
-    return made
-
-
-def _kept(paths: list[str], judge: Judge, cache: Path, progress: Progress) -> np.ndarray:
-    stamp = hashlib.sha256(f"{PACKAGE.integrity} {SIZE}".encode())
-    for path in paths:
-        stat = os.stat(file_of(path))
-        stamp.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    file = cache / f"judged-{stamp.hexdigest()[:16]}.npy"
-    if not file.exists():
-        raw = judge.look(open_picture(path) for path in progress(paths, "real pictures"))
-        cache.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.stem}.part{os.getpid()}.npy")
-        np.save(part, raw)
-        part.rename(file)
-    return np.load(file)
-
-
-@dataclass
-class Ranks:
-    """Where the right label stood among `CANDIDATES`, for each question asked (0 is first)."""
-
-    places: np.ndarray
-
-    def at(self, k: int) -> float:
-        return float((self.places < k).mean())
-
-
-def retrieval(
-    real: Gallery, vectors: np.ndarray, labels: np.ndarray, seed: int, without_style: np.ndarray | None = None
-) -> Ranks:
-    """Of 100 labels, the right one and 99 drawn by the seed: whose nearest real picture is nearest to each vector?
-
-    Args:
-        vectors: [n, D] as `Gallery.compare` gives them; labels: [n] the right ones.
-        without_style: [n] a style whose real pictures do not count, for each vector.
-    """
-    rng = np.random.default_rng(seed)
-    known, number = np.unique(real.labels.astype(str), return_inverse=True)
-    number_of = {label: index for index, label in enumerate(known)}
-    styles = real.styles.astype(str)
-    places = []
-    for row, (vector, label) in enumerate(zip(vectors, labels, strict=True)):
-        likeness = real.seen @ vector
-        if without_style is not None:
-            likeness = np.where(styles == without_style[row], -np.inf, likeness)
-        best = np.full(len(known), -np.inf)
-        np.maximum.at(best, number, likeness)
-        right = number_of[label]
-        others = rng.permutation(np.delete(np.arange(len(known)), right))[: CANDIDATES - 1]
-        if np.isfinite(best[right]):
-            places.append(int((best[others] > best[right]).sum()))
-    return Ranks(np.array(places))
-
-
-@dataclass
-class Questions:
-    """The prompts of one split: rows of the gallery, each with the seed of its picture."""
-
-    rows: np.ndarray
-    seeds: np.ndarray
-
-
-def questions(real: Gallery, split: str, count: int) -> Questions:
-    """`count` prompts of a split, each with a seed of its own: its pictures in a shuffled order, again and again."""
-    rows = np.flatnonzero(real.splits == split)
-    order = np.random.default_rng(7).permutation(rows)
-    return Questions(np.resize(order, count), np.arange(count) + 1000)
-
-
-def draw(pipe: MultimodalGANPipeline, prompts: Iterable[str], seeds: Iterable[int]) -> Iterable[Image.Image]:
-    """One picture for each prompt and seed."""
-    for prompt, seed in zip(prompts, seeds, strict=True):
-        yield pipe(prompt, seed=int(seed)).images[0]
+MEMORY_PART = 100
+"""Those that the rows of a memory are measured on, as each has up to four entries to decode; a fifth at most."""
 
 
 def split_scores(
-    pipe: MultimodalGANPipeline, judge: Judge, real: Gallery, split: str, count: int, progress: Progress
+    pipe: MultimodalGANPipeline,
+    extractor: FeatureExtractor,
+    real: Gallery,
+    split: str,
+    count: int,
+    progress: Progress,
+    second: FeatureExtractor | None = None,
+    cache: Path | None = None,
 ) -> dict[str, float]:
-    """Retrieval, distances, diversity and copies of one split; see the README for what each says.
+    """Retrieval, distances, style, diversity and copies of one split; see the README for what each says.
 
     Fréchet, kernel, precision and recall compare `compared` drawings, and as many real pictures of the split, with
     others of the training split. Their values depend on that number: compare them with the real ones beside them.
+
+    Args:
+        second: another extractor, for the first drawings; `cache`: where what it sees of the real pictures is kept.
     """
     asked = questions(real, split, count)
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
-    kept: list[Image.Image] = []  # The first pictures, for the decoder to name.
-    pictures = draw(pipe, progress(prompts, split), asked.seeds)
-    raw = judge.look(_keeping(pictures, kept, min(NAMED, count // 2) if pipe.decoder else 0))
-    vectors = real.compare(raw)
-    ranks = retrieval(real, vectors, labels, seed=1)
-    ceiling = retrieval(real, real.seen[asked.rows], labels, seed=1, without_style=styles)
-    like_ceiling = retrieval(real, vectors, labels, seed=1, without_style=styles)
-    shuffled = np.random.default_rng(2).permutation(len(vectors))
-    floor = retrieval(real, vectors[shuffled], labels, seed=1)
     own, others = _two_lots(real, asked)
+    first = Questions(asked.rows[: _part(count)], asked.seeds[: _part(count)])
+    kept, found = [], []  # The first pictures, for the decoder and the second extractor; and what all looked up.
+    pictures = draw(pipe, progress(prompts, split), asked.seeds, found)
+    raw = extractor.extract(_keeping(pictures, kept, len(first.rows)))
+    vectors = real.compare(raw)
+    left_out = looked_up(pipe.memory, real, found) if pipe.memory is not None else None
+    ranks = retrieval(real, vectors, labels, seed=1, left_out=left_out)
+    ceiling = retrieval(real, real.seen[asked.rows], labels, seed=1, without_style=styles, left_out=left_out)
+    like_ceiling = retrieval(real, vectors, labels, seed=1, without_style=styles, left_out=left_out)
+    shuffled = np.random.default_rng(2).permutation(len(vectors))
+    floor = retrieval(real, vectors[shuffled], labels, seed=1, left_out=left_out)
     drawn = raw[: len(own)]  # As many as the real ones, of which each is asked once before any is asked again.
     precision, recall = precision_recall(drawn, real.raw[others])
     precision_real, recall_real = precision_recall(real.raw[own], real.raw[others])
-    return {
+    scores = {
         "prompts": len(raw),
         "compared": len(own),
         "retrieval_at_1": ranks.at(1),
@@ -216,10 +97,24 @@ def split_scores(
         "precision_real": precision_real,
         "recall": recall,
         "recall_real": recall_real,
-        "diversity": diversity(pipe, judge, real, asked, progress),
+        "diversity": diversity(pipe, extractor, real, asked, progress),
         **copies(real, asked, raw),
-        **named_back(pipe, real, asked, kept, progress),
+        **caption_cycle_accuracy(pipe, real, first, kept, progress),
+        **named_style(real, vectors, asked, left_out),
+        **named_diversity(pipe, extractor, real, asked, progress),
     }
+    if left_out is not None:
+        scores["retrieval_at_1_all"] = retrieval(real, vectors, labels, seed=1).at(1)
+        some = min(MEMORY_PART, max(5, count // 5))
+        few = Questions(first.rows[:some], first.seeds[:some])
+        scores |= memory_scores(pipe, extractor, real, few, found, raw, left_out, others, progress)
+    if second is not None:
+        scores |= second_opinion(second, real, first, kept, left_out, own, others, cache, progress)
+    return scores
+
+
+def _part(count: int) -> int:
+    return min(PART, count // 2)
 
 
 def _keeping(pictures: Iterable[Image.Image], kept: list[Image.Image], most: int) -> Iterable[Image.Image]:
@@ -229,7 +124,83 @@ def _keeping(pictures: Iterable[Image.Image], kept: list[Image.Image], most: int
         yield picture
 
 
-def named_back(
+def named_style(
+    real: Gallery, vectors: np.ndarray, asked: Questions, left_out: np.ndarray | None = None
+) -> dict[str, float]:
+    """Of the prompts that name their style: is the nearest of the label's real pictures the one of that style?
+
+    `style_followed` leaves what was looked up among them, and so finds out a copy of another style; in
+    `style_followed_left_out` it is left out, and a copy may come nearest to the right style by what remains.
+    `style_followed_real` asks the same of real pictures in skin tones, where the picture of their own style without a
+    skin tone is among the label's.
+
+    Returns:
+        Nothing where no prompt names a style.
+    """
+    rows = np.flatnonzero(names_style(real.prompts[asked.rows], real.styles[asked.rows]))
+    if not len(rows):
+        return {}
+    labels, styles = real.labels[asked.rows[rows]], real.styles[asked.rows[rows]]
+    hits, chance = style_followed(real, vectors[rows], labels, styles)
+    scores = {
+        "style_followed": mean_of(hits),
+        "style_followed_chance": mean_of(chance),
+        "style_followed_real": style_of_variants(real, real.splits != UNSEEN_STYLE),
+    }
+    if left_out is not None:
+        hits, _ = style_followed(real, vectors[rows], labels, styles, left_out[rows])
+        scores["style_followed_left_out"] = mean_of(hits)
+    return scores
+
+
+def style_of_variants(real: Gallery, wanted: np.ndarray) -> float:
+    """Of real pictures in skin tones, of rows that are `wanted` [N]: how many are nearest to their own style's one?"""
+    some = np.flatnonzero(wanted[real.variant_rows])
+    rows = real.variant_rows[some]
+    return mean_of(style_followed(real, real.variants[some], real.labels[rows], real.styles[rows])[0])
+
+
+def second_opinion(
+    extractor: FeatureExtractor,
+    real: Gallery,
+    asked: Questions,
+    drawn: list[Image.Image],
+    left_out: np.ndarray | None,
+    own: np.ndarray,
+    others: np.ndarray,
+    cache: Path,
+    progress: Progress,
+) -> dict[str, float]:
+    """Retrieval@1 and Fréchet distance of the first drawings by another extractor.
+
+    It looks only at the real pictures of the labels that are asked, and 100 of these are the candidates.
+
+    Args:
+        left_out: bool [n or more, N], what was looked up, or None.
+        own, others: rows of real pictures for the Fréchet distances; as many as drawings of each are taken.
+    """
+    count = len(drawn)
+    labels, styles = real.labels[asked.rows], real.styles[asked.rows]
+    rows = np.flatnonzero(np.isin(real.labels.astype(str), labels.astype(str)))
+    pool = real.part(rows, extractor, cache, progress)
+    out = None if left_out is None else left_out[:count][:, rows]
+    raw = extractor.extract(drawn)
+    seen = pool.seen[np.searchsorted(rows, asked.rows)]
+    ceiling = retrieval(pool, seen, labels, seed=1, without_style=styles, left_out=out)
+    own = own[:count]
+    own_raw, others_raw = (
+        features_of(real.paths[some].tolist(), extractor, cache, progress) for some in (own, others[:count])
+    )
+    return {
+        "part": count,
+        "second_retrieval_at_1": retrieval(pool, pool.compare(raw), labels, seed=1, left_out=out).at(1),
+        "second_retrieval_at_1_ceiling": ceiling.at(1),
+        "second_frechet": frechet(raw[: len(own)], others_raw),
+        "second_frechet_real": frechet(own_raw, others_raw),
+    }
+
+
+def caption_cycle_accuracy(
     pipe: MultimodalGANPipeline, real: Gallery, asked: Questions, drawn: list[Image.Image], progress: Progress
 ) -> dict[str, float]:
     """The loop: of the first `drawn` pictures of the questions, how many does the model's own decoder name rightly?
@@ -261,26 +232,55 @@ def _two_lots(real: Gallery, asked: Questions) -> tuple[np.ndarray, np.ndarray]:
     return own, others
 
 
-def diversity(pipe, judge: Judge, real: Gallery, asked: Questions, progress: Progress, share: int = 25) -> float:
+def diversity(
+    pipe: MultimodalGANPipeline,
+    extractor: FeatureExtractor,
+    real: Gallery,
+    asked: Questions,
+    progress: Progress,
+    share: int = 25,
+) -> float:
     """Mean distance of `DIVERSE_SEEDS` pictures of a prompt that names no style, over that of its label's real ones."""
+    labels = _spread_labels(real, asked.rows, max(4, len(asked.rows) // share))
+    prompts = {label: real.names[np.flatnonzero(real.labels == label)[0]] for label in labels}
+    return _diversity(pipe, extractor, real, prompts, progress, "diversity")
+
+
+def named_diversity(
+    pipe: MultimodalGANPipeline,
+    extractor: FeatureExtractor,
+    real: Gallery,
+    asked: Questions,
+    progress: Progress,
+    share: int = 50,
+) -> dict[str, float]:
+    """The same of prompts that name a style, over the same: the label's real pictures across all styles.
+
+    Returns:
+        Nothing where no prompt of a label with several real pictures names a style.
+    """
+    rows = asked.rows[names_style(real.prompts[asked.rows], real.styles[asked.rows])]
+    prompts = {}
+    for label in _spread_labels(real, rows, max(4, len(asked.rows) // share)):
+        prompts[label] = real.prompts[rows[real.labels[rows] == label][0]]
+    if not prompts:
+        return {}
+    return {"seed_diversity_named": _diversity(pipe, extractor, real, prompts, progress, "diversity in a style")}
+
+
+def _diversity(pipe, extractor, real: Gallery, prompts: dict[str, str], progress: Progress, what: str) -> float:
     ours, theirs = [], []
-    for label in progress(_spread_labels(real, asked, max(4, len(asked.rows) // share)), "diversity"):
-        rows = np.flatnonzero(real.labels == label)
-        drawn = judge.look(pipe(real.names[rows[0]], seed=1, num_images=DIVERSE_SEEDS).images)
-        ours.append(_mean_distance(real.compare(drawn)))
-        theirs.append(_mean_distance(real.seen[rows]))
-    return float(np.mean(ours) / np.mean(theirs))
+    for label, prompt in progress(prompts.items(), what):
+        drawn = extractor.extract(pipe(prompt, seed=1, num_images=DIVERSE_SEEDS).images)
+        ours.append(mean_distance(real.compare(drawn)))
+        theirs.append(mean_distance(real.seen[real.labels == label]))
+    return float(np.mean(ours) / np.mean(theirs)) if ours else float("nan")
 
 
-def _spread_labels(real: Gallery, asked: Questions, count: int) -> list[str]:
-    """Labels of the questions that have several real pictures, in the questions' order."""
-    labels = list(dict.fromkeys(real.labels[asked.rows]))
+def _spread_labels(real: Gallery, rows: np.ndarray, count: int) -> list[str]:
+    """Labels of the rows that have several real pictures, in the rows' order."""
+    labels = list(dict.fromkeys(real.labels[rows]))
     return [label for label in labels if (real.labels == label).sum() > 1][:count]
-
-
-def _mean_distance(vectors: np.ndarray) -> float:
-    distances = np.sqrt(squared_distances(vectors, vectors))
-    return float(distances.sum() / (len(vectors) * (len(vectors) - 1)))
 
 
 def copies(real: Gallery, asked: Questions, raw: np.ndarray) -> dict[str, float]:
@@ -291,20 +291,20 @@ def copies(real: Gallery, asked: Questions, raw: np.ndarray) -> dict[str, float]
     are no two real pictures of one concept and style.
     """
     train = np.flatnonzero(real.splits == "train")
-    if np.isnan(real.kinship):
+    if np.isnan(real.variant_distance):
         return {"copies": float("nan"), "copies_real": float("nan")}
     near = np.sqrt(squared_distances(real.compare(raw), real.seen[train]).min(1))
     own = np.unique(asked.rows)
     apart = squared_distances(real.seen[own], real.seen[train])
     apart[own[:, None] == train[None]] = np.inf
     return {
-        "copies": float((near < real.kinship).mean()),
-        "copies_real": float((np.sqrt(apart.min(1)) < real.kinship).mean()),
+        "copies": float((near < real.variant_distance).mean()),
+        "copies_real": float((np.sqrt(apart.min(1)) < real.variant_distance).mean()),
     }
 
 
 def reference_following(
-    pipe: MultimodalGANPipeline, judge: Judge, real: Gallery, count: int, progress: Progress
+    pipe: MultimodalGANPipeline, extractor: FeatureExtractor, real: Gallery, count: int, progress: Progress
 ) -> dict[str, float]:
     """Given a label's name and a reference of style S that shows another label: is the nearest real picture of that
     label the one of style S? Asked of labels with at least three styles.
@@ -315,6 +315,7 @@ def reference_following(
     """
     rng = np.random.default_rng(11)
     trained = np.flatnonzero(real.splits == "train")
+    held_out = real.splits == UNSEEN_STYLE
     labels = [
         label
         for label in np.unique(real.labels[trained].astype(str))
@@ -323,13 +324,13 @@ def reference_following(
     hits, chance, bare = [], [], []
     for label in progress(rng.permutation(labels)[:count], "references"):
         rows = np.flatnonzero(real.labels == label)
-        style = rng.choice(real.styles[rows].astype(str))
+        style = rng.choice(real.styles[rows[~held_out[rows]]].astype(str))
         others = trained[(real.styles[trained] == style) & (real.labels[trained] != label)]
         if not len(others):
             continue
         reference = int(rng.choice(others))
         image = open_picture(real.paths[reference])
-        drawn = judge.look(pipe(str(real.names[rows[0]]), references=[image], seed=1).images)
+        drawn = extractor.extract(pipe(str(real.names[rows[0]]), references=[image], seed=1).images)
         nearest = real.styles[rows[(real.seen[rows] @ real.compare(drawn)[0]).argmax()]]
         of_reference = real.styles[rows[(real.seen[rows] @ real.seen[reference]).argmax()]]
         hits.append(nearest == style)
@@ -339,13 +340,66 @@ def reference_following(
     return {name: float(np.mean(values)) if values else float("nan") for name, values in found.items()}
 
 
+def unseen_style_scores(
+    pipe: MultimodalGANPipeline, extractor: FeatureExtractor, real: Gallery, count: int, progress: Progress
+) -> dict[str, float]:
+    """Pictures in a style that the model never saw: a label's name, and one reference of that style with another label.
+
+    Retrieval, and how often the style was followed: by the drawings, by the references as they are, and by real
+    pictures in skin tones.
+    """
+    asked = questions(real, UNSEEN_STYLE, count)
+    rng = np.random.default_rng(17)
+    held_out = np.flatnonzero(real.splits == UNSEEN_STYLE)
+    references = []
+    for row in asked.rows:
+        others = held_out[(real.styles[held_out] == real.styles[row]) & (real.labels[held_out] != real.labels[row])]
+        references.append(int(rng.choice(others)) if len(others) else -1)
+    chosen = np.flatnonzero(np.array(references) >= 0)
+    if not len(chosen):
+        raise UserError(f"The split {UNSEEN_STYLE} shows one label alone; a style needs two or more to be asked.")
+    rows, references = asked.rows[chosen], np.array(references)[chosen]
+    labels, styles = real.labels[rows], real.styles[rows]
+    found: list = []
+
+    def pictures() -> Iterable[Image.Image]:
+        for row, reference, seed in progress(
+            list(zip(rows, references, asked.seeds[chosen], strict=True)), UNSEEN_STYLE
+        ):
+            image = open_picture(real.paths[reference])
+            yield from draw(pipe, [real.names[row]], [seed], found, references=[image])
+
+    vectors = real.compare(extractor.extract(pictures()))
+    left_out = looked_up(pipe.memory, real, found) if pipe.memory is not None else None
+    hits, chance = style_followed(real, vectors, labels, styles)
+    shuffled = np.random.default_rng(2).permutation(len(vectors))
+    ceiling = retrieval(real, real.seen[rows], labels, seed=1, without_style=styles, left_out=left_out)
+    scores = {
+        "prompts": len(rows),
+        "retrieval_at_1": retrieval(real, vectors, labels, seed=1, left_out=left_out).at(1),
+        "retrieval_at_1_ceiling": ceiling.at(1),
+        "retrieval_at_1_floor": retrieval(real, vectors[shuffled], labels, seed=1, left_out=left_out).at(1),
+        "style_followed": mean_of(hits),
+        "style_followed_chance": mean_of(chance),
+        "style_followed_real": style_of_variants(real, real.splits == UNSEEN_STYLE),
+        "style_followed_reference": mean_of(style_followed(real, real.seen[references], labels, styles)[0]),
+    }
+    if left_out is not None:
+        scores["retrieval_at_1_all"] = retrieval(real, vectors, labels, seed=1).at(1)
+        hits, _ = style_followed(real, vectors, labels, styles, left_out)
+        scores["style_followed_left_out"] = mean_of(hits)
+    return scores
+
+
 @torch.inference_mode()
-def reconstruction(pipe: MultimodalGANPipeline, judge: Judge, paths: list[str], progress: Progress) -> dict[str, float]:
+def reconstruction(
+    pipe: MultimodalGANPipeline, extractor: FeatureExtractor, paths: list[str], progress: Progress
+) -> dict[str, float]:
     """What the autoencoder keeps of pictures it never saw.
 
     Returns:
         `psnr`: the mean over pictures in dB, of premultiplied RGBA at the model's size; `judge`: the mean distance of
-        the judge's features of length 1 (0 to 1.41) between a picture and its reconstruction.
+        the extractor's features of length 1 (0 to 1.41) between a picture and its reconstruction.
     """
     psnrs, before, after = [], [], []
     for path in progress(paths, "reconstructions"):
@@ -356,7 +410,10 @@ def reconstruction(pipe: MultimodalGANPipeline, judge: Judge, paths: list[str], 
         psnrs.append(psnr(restored, pixels).item())
         before.append(((pixels[0] + 1) * 127.5).round().byte())
         after.append(((restored[0] + 1) * 127.5).round().byte())
-    seen = [look / np.linalg.norm(look, axis=1, keepdims=True) for look in (judge.look(before), judge.look(after))]
+    seen = [
+        look / np.linalg.norm(look, axis=1, keepdims=True)
+        for look in (extractor.extract(before), extractor.extract(after))
+    ]
     return {
         "pictures": len(paths),
         "psnr": float(np.mean(psnrs)),

@@ -9,42 +9,109 @@ import datasets
 from PIL import Image
 
 from mmgen.data.shards import open_picture
+from mmgen.errors import UserError
+from mmgen.evaluation.entries import best_entry, entry_pictures
 from mmgen.pipeline import MultimodalGANPipeline
 
+MAX_PIXELS = 150_000_000
+"""Of a sheet."""
 
-def grid(pictures: Sequence[Image.Image], columns: int, cell: int = 128, gap: int = 4) -> Image.Image:
-    """Lay pictures row by row on white, each fitted into a cell."""
+
+def grid(
+    pictures: Sequence[Image.Image],
+    columns: int,
+    cell: int = 128,
+    gap: int = 4,
+    enlarge: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """Lay pictures row by row on white, each fitted into a cell; smaller ones are made larger by `enlarge`.
+
+    Raises:
+        UserError: the sheet would have more than `MAX_PIXELS`.
+    """
     rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (cell + gap) + gap, rows * (cell + gap) + gap), "white")
+    width, height = columns * (cell + gap) + gap, rows * (cell + gap) + gap
+    if width * height > MAX_PIXELS:
+        raise UserError(f"A sheet of {width} x {height} pixels is too large. Give fewer pictures or a smaller scale.")
+    sheet = Image.new("RGB", (width, height), "white")
     for index, picture in enumerate(pictures):
-        picture = picture.convert("RGBA").resize((cell, cell), Image.Resampling.LANCZOS)
+        how = enlarge if max(picture.size) < cell else Image.Resampling.LANCZOS
+        picture = picture.convert("RGBA").resize((cell, cell), how)
         corner = (gap + index % columns * (cell + gap), gap + index // columns * (cell + gap))
         sheet.paste(picture, corner, picture)
     return sheet
 
 
-def interleave(above: Sequence[Image.Image], below: Sequence[Image.Image], columns: int) -> list[Image.Image]:
-    """Rows of `above`, each followed by the row of `below` that belongs to it."""
+def interleave(
+    above: Sequence[Image.Image],
+    below: Sequence[Image.Image],
+    columns: int,
+    between: Sequence[Image.Image] = (),
+) -> list[Image.Image]:
+    """Rows of `above`, each followed by the rows of `between` (if there is any) and `below` that belong to it."""
+    kinds = [kind for kind in (above, between, below) if kind]
     rows = range(0, len(above), columns)
-    return [picture for start in rows for row in (above, below) for picture in row[start : start + columns]]
+    return [picture for start in rows for kind in kinds for picture in kind[start : start + columns]]
 
 
 def comparison(
-    pipe: MultimodalGANPipeline, data: datasets.Dataset, count: int, seed: int, columns: int = 12
+    pipe: MultimodalGANPipeline,
+    data: datasets.Dataset,
+    count: int,
+    seed: int,
+    columns: int = 12,
+    scale: float | None = None,
 ) -> tuple[Image.Image, list[str]]:
     """Real pictures above generated ones, for `count` rows of a split spread evenly over its concepts.
 
-    Each is drawn from its second caption where it has one (for emoji the plain label and the style).
+    Between them, where the model has a memory, is the entry that each looked up whose label is nearest to the words, as
+    it is; a gap where none was found. Each is drawn from its second caption where it has one (for emoji the plain label
+    and the style).
+
+    Args:
+        scale: as `cell_of` takes it.
 
     Returns:
         The sheet and the captions in its order.
     """
-    concepts = data["concept"]
+    chosen = spread_rows(data, count, seed)
+    captions = [caption_of(row) for row in chosen]
+    real = [open_picture(row["image"]["path"]) for row in chosen]
+    drawn, best = [], []
+    for caption in captions:
+        output = pipe(caption, seed=seed)
+        drawn += output.images
+        best.append(best_entry(output.drawn_from[0]) if output.drawn_from and output.drawn_from[0] else None)
+    numbers = sorted({entry for entry in best if entry is not None})
+    decoded = dict(zip(numbers, entry_pictures(pipe, numbers), strict=True))
+    gap = Image.new("RGBA", (1, 1))
+    entries = [decoded.get(entry, gap) for entry in best] if decoded else ()
+    columns = min(columns, len(chosen))
+    pictures = interleave(real, drawn, columns, entries)
+    return grid(pictures, columns, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST), captions
+
+
+def seeds_sheet(
+    pipe: MultimodalGANPipeline, prompts: Sequence[str], seeds: int, seed: int, scale: float | None = None
+) -> Image.Image:
+    """A row for each prompt: its pictures of `seeds` seeds, the first of which is `seed`."""
+    pictures = [picture for prompt in prompts for picture in pipe(prompt, seed=seed, num_images=seeds).images]
+    return grid(pictures, seeds, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST)
+
+
+def cell_of(pipe: MultimodalGANPipeline, scale: float | None) -> int:
+    """Side in pixels at which a picture is shown: 128, or so many times the side at which it is drawn."""
+    return 128 if scale is None else max(1, round(pipe.image_size * scale))
+
+
+def spread_rows(data: datasets.Dataset, count: int, seed: int) -> list[dict]:
+    """`count` rows of a split, of different concepts, or as many as there are."""
+    concepts = data["concept"][:]
     rng = random.Random(seed)
     chosen = rng.sample(sorted(set(concepts)), min(count, len(set(concepts))))
-    rows = [data[rng.choice([i for i, concept in enumerate(concepts) if concept == name])] for name in chosen]
-    captions = [row["captions"][min(1, len(row["captions"]) - 1)] for row in rows]
-    real = [open_picture(row["image"]["path"]) for row in rows]
-    drawn = [pipe(caption, seed=seed).images[0] for caption in captions]
-    columns = min(columns, len(rows))
-    return grid(interleave(real, drawn, columns), columns), captions
+    return [data[rng.choice([i for i, concept in enumerate(concepts) if concept == name])] for name in chosen]
+
+
+def caption_of(row: dict) -> str:
+    """A row's second caption, or the only one."""
+    return row["captions"][min(1, len(row["captions"]) - 1)]

