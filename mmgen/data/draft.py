@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmgen.data.folder import METADATA, PICTURES, unpack
+from mmgen.data.columns import METADATA, PICTURES
+from mmgen.data.folder import unpack
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, folder_arrivals, unique_names
 from mmgen.data.pair_folder import Pair, PairFolder

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mmgen.data.folder import PICTURES, captions_of, read_rows
+from mmgen.data.columns import PICTURES
+from mmgen.data.folder import captions_of, read_rows
 from mmgen.errors import UserError
 from mmgen.images import open_image
 

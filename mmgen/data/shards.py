@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmgen.data.folder import METADATA, PICTURES, SPLITS
+from mmgen.data.columns import METADATA, PICTURES, SPLITS
 from mmgen.errors import UserError
 from mmgen.images import MAX_BYTES, open_image
 
