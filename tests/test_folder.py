@@ -67,7 +67,7 @@ def test_one_folder_with_a_split_column(root):
     assert list(data) == ["train", "unseen_pairs", "unseen_labels"]
     assert all(rows.features == FEATURES for rows in data.values())
     image = {"path": str(root / "pictures/noto/1F34E.png"), "bytes": None}
-    assert data["unseen_pairs"][0] == {"image": image, **apple}
+    assert data["unseen_pairs"][0] == {"image": image, **apple, "source": "", "licence": "", "author": ""}
     plain = data["unseen_labels"][0]
     assert (plain["label"], plain["style"], plain["tags"], plain["group"]) == ("green apple", "", [], "")
     assert plain["captions"] == ["green apple"]
