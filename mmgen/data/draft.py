@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mmgen.data.columns import METADATA, PICTURES
@@ -79,7 +80,7 @@ class Draft(PairFolder):
         for path in map(Path, paths):
             if path.is_dir() or path.suffix.lower() == ".zip":
                 add = self.add_folder if path.is_dir() else self.add_archive
-                self._gather(added, lambda path=path, add=add: add(path, on_progress))
+                self._gather(added, partial(add, path, on_progress))
             else:
                 loose.append(path)
         told = [path for path in loose if path.is_file() and (_tells(path) or path.suffix.lower() in PICTURES)]

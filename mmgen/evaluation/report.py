@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def evaluate(
         for split in splits
         if (real.splits == split).any()
     }
-    report = {
+    report: dict[str, Any] = {
         "splits": scores,
         "references": bench.reference_following(pipe, judge, real, count, progress),
         "reconstruction": {},

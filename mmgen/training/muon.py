@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("Muon takes matrices alone")
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override]  # As torch.optim.Muon without a closure.
         """One update from the gradients."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
@@ -58,11 +58,12 @@ class Muon(torch.optim.Optimizer):
     def _update(self, parameters: list[torch.nn.Parameter], group: dict) -> None:
         momentum, updates = group["momentum"], []
         for parameter in parameters:
-            state = self.state[parameter]
+            state, gradient = self.state[parameter], parameter.grad
+            assert gradient is not None
             if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-            buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-            updates.append(parameter.grad.lerp(buffer, momentum))
+                state["momentum_buffer"] = torch.zeros_like(gradient)
+            buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+            updates.append(gradient.lerp(buffer, momentum))
         x = torch.stack(updates)
         if has_fast_bf16(x.device):
             x = x.bfloat16()
