@@ -20,6 +20,8 @@ FOLDER = Path(__file__).resolve().parent.parent / "checkpoints"
 def default_checkpoint() -> Path:
     """The checkpoint named by `MMGEN_CHECKPOINT`, or else the first in the repository's `checkpoints/`.
 
+    Where the package is installed there is no such folder.
+
     Raises:
         UserError: there is none.
     """
@@ -27,7 +29,10 @@ def default_checkpoint() -> Path:
         return Path(os.environ["MMGEN_CHECKPOINT"])
     found = local_checkpoints()
     if not found:
-        raise UserError(f"There is no checkpoint in {FOLDER}. Name one, or train one as the README says.")
+        raise UserError(
+            f"No checkpoint was named, and there is none in {FOLDER}, as the package itself brings none. Give "
+            "--checkpoint a folder or the name of a model on the Hub (user/name), or set MMGEN_CHECKPOINT to one."
+        )
     return next(iter(found.values()))
 
 

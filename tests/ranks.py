@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmgen.training.sampling import Sampler, Samples
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
@@ -20,7 +21,6 @@ from mmgen.models.encoders import PyramidCNN
 from mmgen.training.cache import TrainingCache
 from mmgen.training.config import GANConfig, RunConfig
 from mmgen.training.gan import train_gan
-from mmgen.training.sampling import Sampler, Samples
 
 PICTURES = 24
 

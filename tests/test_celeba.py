@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mmgen.data.celeba import ATTRIBUTES, describe, is_celeba, load_celeba
-from mmgen.data.folder import FEATURES, load_pairs
+from mmgen.data.columns import FEATURES
+from mmgen.data.folder import load_pairs
 from mmgen.errors import UserError
 
 WOMAN = {"Young", "Wavy_Hair", "Brown_Hair", "Heavy_Makeup", "Smiling", "No_Beard"}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mmgen.training.batches import make_batch
+from mmgen.training.losses import LOSSES, discriminator_loss, generator_loss, paired_loss
+from mmgen.training.sampling import Sampler, mismatches
 from tiny import tiny_encoders
 
 from mmgen.models.discriminator import Discriminator, picture_maps
 from mmgen.models.encoders import PyramidCNN, reference_tokens
 from mmgen.models.fusion import Fusion
 from mmgen.training.augment import augment, augment_pair
-from mmgen.training.batches import make_batch
 from mmgen.training.cache import TrainingCache, appearance_codes
-from mmgen.training.losses import LOSSES, discriminator_loss, generator_loss, paired_loss
-from mmgen.training.sampling import Sampler, mismatches
 
 
 @pytest.fixture(scope="module")

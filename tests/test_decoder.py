@@ -256,6 +256,7 @@ def test_reports_from_before_there_was_a_decoder_still_print():
     assert "| named by the decoder (the first 200) | 0.250 |" in table(report)
 
 
+@pytest.mark.slow
 def test_endpoint(trained, tmp_path):
     red, clear, text = tmp_path / "red.png", tmp_path / "clear.png", tmp_path / "text.png"
     draw("red", "circle", "flat").save(red)
@@ -276,6 +277,7 @@ def test_endpoint(trained, tmp_path):
                 client.predict(pictures, api_name="/describe")
 
 
+@pytest.mark.slow
 def test_published_it_describes_with_and_without_mmgen(trained, pipe, folder):
     home = folder / "published"
     home.mkdir()

@@ -11,6 +11,8 @@ from test_browser import browser, shown, source, wait_for_another  # noqa: F401
 
 from mmgen.checkpoints import default_checkpoint, load_pipeline
 
+pytestmark = pytest.mark.slow
+
 WAIT = 60_000
 PROMPTS = {
     "a red apple": "apple",

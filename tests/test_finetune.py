@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
-from mmgen.training.checkpoint import read_captions
+from mmgen.hub.files import read_captions
 from mmgen.training.control import send, status
 from mmgen.training.gan import ConditionalGenerator
 from mmgen.training.presets import PRESETS, choose

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from mmgen.data import folder as module
-from mmgen.data.folder import FEATURES, load_pairs
+from mmgen.data.columns import FEATURES
+from mmgen.data.folder import load_pairs
 from mmgen.errors import UserError
 
 

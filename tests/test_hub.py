@@ -98,6 +98,7 @@ def requests(server, mmgen, published, checkpoint) -> list[str]:
     return [re.sub("[0-9a-f]{40,64}", "", request) for request in server.requests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [503, "close"])
 def test_whichever_request_fails_once_is_made_good(hub, mmgen, published, checkpoint, requests, how):
     for number in range(1, len(requests) + 1):
@@ -109,6 +110,7 @@ def test_whichever_request_fails_once_is_made_good(hub, mmgen, published, checkp
         assert status == 0 and arrived(hub, name, published), (hub.requests[number - 1], told)
 
 
+@pytest.mark.slow
 def test_whichever_kind_of_request_is_refused_one_retry_ends_well(hub, mmgen, published, checkpoint, requests):
     kinds = {request: number for number, request in reversed(list(enumerate(requests, start=1)))}
     assert len(kinds) >= 9

@@ -17,6 +17,7 @@ from mmgen import MultimodalGANPipeline
 from mmgen.hub.fetch import split_name
 
 
+@pytest.mark.slow
 def test_a_folder_the_hub_and_a_machine_without_mmgen_draw_the_same(hub, server, mmgen, published, checkpoint, folder):
     reference = folder / "reference.png"
     Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 30).convert("RGBA").save(reference)

@@ -21,6 +21,8 @@ from mmgen.data.draft import Draft
 from mmgen.jobs import Jobs, Settings
 from mmgen.training.control import status
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

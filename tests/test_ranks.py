@@ -22,6 +22,8 @@ from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
 from mmgen.models.autoencoder import ImageAutoencoder
 
+pytestmark = pytest.mark.slow
+
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 TWO_HERE = (*TORCHRUN, "--standalone", "--nproc_per_node", 2)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}

@@ -295,6 +295,7 @@ def test_two_browsers_and_a_reload(browser, url, place):
     second.close()
 
 
+@pytest.mark.slow
 def test_who_signs_in_has_their_things_on_every_device(tiny_checkpoint, tmp_path):
     secret = "the Space's own"
     oauth = {"OAUTH_CLIENT_ID": "1", "OAUTH_CLIENT_SECRET": secret, "OAUTH_SCOPES": "openid"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.sync_api import Page, expect
 from test_browser import browser, open_page, source, wait_for_another  # noqa: F401
 from test_train_page import draw_pictures
@@ -24,6 +25,7 @@ def expect_to_move(page: Page) -> None:
     assert step(page) > old
 
 
+@pytest.mark.slow
 def test_pictures_become_a_model_that_draws(open_page, tmp_path):
     page = open_page()
     page.get_by_role("tab", name="Train").click()

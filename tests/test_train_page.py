@@ -98,6 +98,7 @@ def test_a_zip_comes_in_and_a_bomb_does_not(client, pictures, tmp_path):
     assert len(found["refused"]) == 2 and any("200 times" in words for words in found["refused"])
 
 
+@pytest.mark.slow
 def test_a_job_trains_pauses_goes_on_stops_and_is_drawn_from(client, pictures):
     draft, _ = check(
         client, pictures, captions=[f"a {colour} star" for colour in ("red", "blue", "green", "left", "on")]

@@ -23,10 +23,10 @@ from mmgen.models.fusion import Fused
 from mmgen.models.generator import Generator
 from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
-from mmgen.training.muon import Muon
-from mmgen.training.run import Run
 from mmgen.training.gan.batch import Batch
 from mmgen.training.gan.calibration import latent_std_ratio, match_latent_std
+from mmgen.training.muon import Muon
+from mmgen.training.run import Run
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
 
@@ -136,7 +136,13 @@ def test_what_is_exported_draws_latents_that_spread_as_real_ones_do(train, autoe
         assert latent_std_ratio(Half(), batch) == pytest.approx(ratio)
     for slots in (0, 4):
         generator = Generator(
-            latent_channels=8, latent_size=4, width=32, depth=1, noise_channels=8, memory_slots=slots, head_channels=slots
+            latent_channels=8,
+            latent_size=4,
+            width=32,
+            depth=1,
+            noise_channels=8,
+            memory_slots=slots,
+            head_channels=slots,
         )
         z, fused = torch.randn(2, 8), Fused(torch.randn(2, 3, 32), torch.zeros(2, 3), torch.randn(2, 32))
         torch.testing.assert_close(match_latent_std(generator, 1.2)(z, fused), 1.2 * generator(z, fused))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add_parser(commands) -> None:
-    from mmgen.cli.train import number
+    from mmgen.cli.options import number
 
     parser = commands.add_parser(
         "bundle",

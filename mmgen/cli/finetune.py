@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from mmgen.cli.train import add_options, number
+from mmgen.cli.options import add_options, check_alone, number
 from mmgen.errors import UserError
 from mmgen.training.config import FinetuneConfig
 from mmgen.training.presets import PRESETS
@@ -41,7 +41,6 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
-    from mmgen.cli.train import check_alone
     from mmgen.data.folder import load_pairs
     from mmgen.pipeline import MAX_SEED
     from mmgen.training.config import RunConfig

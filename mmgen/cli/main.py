@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from mmgen.cli import (
     bundle,
@@ -30,7 +31,8 @@ COMMANDS = (
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole parser; each module of `COMMANDS` adds its own sub-command and sets `run`."""
-    parser = argparse.ArgumentParser(prog="python -m mmgen", description="A small, fast, steerable picture generator.")
+    called = "mmgen" if Path(sys.argv[0]).stem == "mmgen" else "python -m mmgen"
+    parser = argparse.ArgumentParser(prog=called, description="A small, fast, steerable picture generator.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_parser(commands)

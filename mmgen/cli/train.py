@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 from mmgen.cli import train_decoder, train_default
+from mmgen.cli.options import add_options, number
 from mmgen.errors import UserError
 from mmgen.training.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
 
@@ -21,8 +21,8 @@ def add_parser(commands) -> None:
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     autoencoder = parts.add_parser("autoencoder", help="picture <-> latent; first")
     gan = parts.add_parser("gan", help="fusion, generator and discriminator; second")
-    train_decoder.add_parser(parts, number, add_options)
-    train_default.add_parser(parts, number)
+    train_decoder.add_parser(parts)
+    train_default.add_parser(parts)
     for part, default, shared, recipe in (
         (autoencoder, "runs/autoencoder", AutoencoderRunConfig, AutoencoderConfig),
         (gan, "runs/gan", RunConfig, GANConfig),
@@ -58,40 +58,6 @@ def add_parser(commands) -> None:
     )
     gan.add_argument("--width", type=number(int, 4), default=256, help="of fusion and generator (default 256)")
     gan.add_argument("--depth", type=number(int, 1), default=8, help="blocks of the generator (default 8)")
-
-
-def add_options(parser, config: type) -> None:
-    """One option for each field of a config that has a help text."""
-    for field in dataclasses.fields(config):
-        if "help" in field.metadata:
-            least = field.metadata.get("least", 1 if isinstance(field.default, int) else 1e-12)
-            choices = field.metadata.get("choices")
-            parser.add_argument(
-                "--" + field.name.replace("_", "-"),
-                type=str if choices else number(type(field.default), least),
-                default=field.default,
-                choices=choices,
-                help=f"{field.metadata['help']} (default {field.default})",
-            )
-
-
-def check_alone(what: str) -> None:
-    """Raise a `UserError` under `torchrun`, for what is for one process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(f"{what} is for one process. Start it without torchrun.")
-
-
-def number(kind: type, least: float):
-    """A reader of whole or broken numbers, not below `least`, for argparse."""
-
-    def read(text: str):
-        value = kind(text)
-        if not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is too small; give at least {least}")
-        return value
-
-    read.__name__ = "whole number" if kind is int else "number"
-    return read
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmgen.cli.options import add_options, check_alone, number
 from mmgen.errors import UserError
 from mmgen.training.config import DecoderConfig, DecoderRunConfig
 
 MINUTES = 12.0
 
 
-def add_parser(parts, number, add_options) -> None:
+def add_parser(parts) -> None:
     part = parts.add_parser("decoder", help="pictures and words -> captions; last, on a whole checkpoint")
     part.add_argument(
         "--data", type=Path, action="append", required=True, help="folder, zip or shards; may be repeated"
@@ -40,15 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from mmgen.checkpoints import default_checkpoint, find_checkpoint
-    from mmgen.cli.train import check_alone
     from mmgen.data.folder import load_pairs
     from mmgen.data.splits import UNSEEN_PAIRS
     from mmgen.data.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
-    from mmgen.hub.files import TRAINING_LOG
+    from mmgen.hub.files import TRAINING_LOG, read_captions
     from mmgen.pipeline import MultimodalGANPipeline
-    from mmgen.training.checkpoint import read_captions, save_checkpoint
+    from mmgen.training.checkpoint import save_checkpoint
     from mmgen.training.decoder import prepare_decoder, train_decoder
     from mmgen.training.gan.train import save_path
     from mmgen.training.run import check_output

@@ -6,8 +6,10 @@ import argparse
 import shlex
 from pathlib import Path
 
+from mmgen.cli.options import number
 
-def add_parser(parts, number) -> None:
+
+def add_parser(parts) -> None:
     part = parts.add_parser(
         "default",
         help="all of it, one after the other",
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
     from mmgen.cli.main import build_parser
-    from mmgen.cli.train import check_alone
+    from mmgen.cli.options import check_alone
     from mmgen.errors import UserError
     from mmgen.training.default import DefaultRecipe, make_default
 

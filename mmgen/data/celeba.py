@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import datasets
 
-from mmgen.data.folder import METADATA, PICTURES, to_splits
+from mmgen.data.columns import METADATA, PICTURES, to_splits
 from mmgen.errors import UserError
 
 ATTRIBUTES = (
@@ -89,7 +89,7 @@ def load_celeba(folder: str | Path, seed: int = 0) -> datasets.DatasetDict:
     """Load CelebA from a folder with `img_align_celeba/`, `list_attr_celeba` and `list_eval_partition` (.txt or .csv).
 
     Returns:
-        the splits train, valid and test (those that have pictures), with the columns of `mmgen.data.folder.FEATURES`:
+        the splits train, valid and test (those that have pictures), with the columns of `mmgen.data.columns.FEATURES`:
         four captions a picture, the fullest first and as `text`; `label` "man" or "woman"; `style` "photo"; `tags` the
         attributes that hold, in words; `group` "faces". The same seed gives the same captions.
 

@@ -10,9 +10,11 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from mmgen.data.folder import METADATA, PICTURES, unpack
+from mmgen.data.columns import METADATA, PICTURES
+from mmgen.data.folder import unpack
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, folder_arrivals, unique_names
 from mmgen.data.pair_folder import Pair, PairFolder
@@ -78,7 +80,7 @@ class Draft(PairFolder):
         for path in map(Path, paths):
             if path.is_dir() or path.suffix.lower() == ".zip":
                 add = self.add_folder if path.is_dir() else self.add_archive
-                self._gather(added, lambda path=path, add=add: add(path, on_progress))
+                self._gather(added, partial(add, path, on_progress))
             else:
                 loose.append(path)
         told = [path for path in loose if path.is_file() and (_tells(path) or path.suffix.lower() in PICTURES)]

@@ -18,40 +18,20 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import datasets
 
+from mmgen.data import celeba, shards
+from mmgen.data.columns import METADATA, ORIGIN, PICTURES, SPLITS, to_splits
 from mmgen.errors import UserError
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
-METADATA = ("metadata.jsonl", "metadata.csv")
-SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 MAX_ENTRIES = 100_000
 MAX_UNPACKED = 20_000_000_000
 MAX_RATIO, RATIO_FROM = 200, 10_000_000  # files below the second may shrink as they like
-
-_ORIGIN = ("source", "licence", "author", "base_style")
-_TEXT = datasets.Value("string")
-FEATURES = datasets.Features(
-    {
-        "image": datasets.Image(decode=False),
-        "text": _TEXT,
-        "captions": datasets.List(_TEXT),
-        "label": _TEXT,
-        "concept": _TEXT,
-        "style": _TEXT,
-        "tags": datasets.List(_TEXT),
-        "group": _TEXT,
-        "source": _TEXT,
-        "licence": _TEXT,
-        "author": _TEXT,
-        "base_style": _TEXT,
-    }
-)
 
 
 class _Row(NamedTuple):
@@ -73,17 +53,15 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
         need_text: whether a picture without a caption is an error.
 
     Returns:
-        splits with the columns of `FEATURES`: `image` ({"path", "bytes"}, not decoded; `mmgen.data.shards.open_picture`
-        opens the path), `text` (str, "" if it has none), `captions` (list, `text` first, never empty), `label` (`text`
-        unless given), `concept` (what labels have in common, `label` unless given), `style`, `tags` (list),
-        `group`, where it comes from: `source`, `licence` and `author`, and the `base_style` that a synthetic style is
-        made from. Columns with other names are left out.
+        splits with the columns of `mmgen.data.columns.FEATURES`: `image` ({"path", "bytes"}, not decoded;
+        `mmgen.data.shards.open_picture` opens the path), `text` (str, "" if it has none), `captions` (list, `text`
+        first, never empty), `label` (`text` unless given), `concept` (what labels have in common, `label` unless
+        given), `style`, `tags` (list), `group`, where it comes from: `source`, `licence` and `author`, and the
+        `base_style` that a synthetic style is made from. Columns with other names are left out.
 
     Raises:
         UserError: the source, its metadata, one of its captions or one of its pictures is missing or wrong.
     """
-    from mmgen.data import celeba, shards  # which need names of this module
-
     path = Path(source).expanduser()
     if found := shards.find_shards(path):
         held = ((split, picture) for shard, split in found for picture in shards.read_shard(shard))
@@ -148,17 +126,6 @@ def captions_of(where: str, record: dict[str, Any]) -> list[str]:
         UserError: they are not text.
     """
     return _record(_Row(where, "", "train", record))["captions"]
-
-
-def to_splits(records: Iterable[dict[str, Any]]) -> datasets.DatasetDict:
-    """Records with the keys of `FEATURES` (`image` a path) and `split` -> a data set for each split, `train` first."""
-    splits: dict[str, dict[str, list]] = {}
-    for record in records:
-        columns = splits.setdefault(record["split"], {name: [] for name in FEATURES})
-        for name, column in columns.items():
-            column.append(record.get(name, "") if name in _ORIGIN else record[name])
-    order = sorted(splits, key=lambda split: split != "train")
-    return datasets.DatasetDict({split: datasets.Dataset.from_dict(splits[split], FEATURES) for split in order})
 
 
 def _rows(root: Path) -> Iterator[_Row]:
@@ -269,7 +236,7 @@ def _read_csv(text: str, title: str) -> Iterator[tuple[int, dict]]:
 
 def _record(row: _Row) -> dict[str, Any]:
     """The columns of a row, cleaned and with what is absent filled in."""
-    words = {key: _words(row, key) for key in ("text", "label", "concept", "style", "group", "split", *_ORIGIN)}
+    words = {key: _words(row, key) for key in ("text", "label", "concept", "style", "group", "split", *ORIGIN)}
     captions = _list(row, "captions", None)
     words["text"] = words["text"] or next(iter(captions), "")
     words["label"] = words["label"] or words["text"]

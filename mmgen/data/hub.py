@@ -90,6 +90,7 @@ def _open(
     except Exception as error:
         raise _explained(error, name, split) from error
     picture = _column(rows.features, image_column, PICTURE_COLUMNS, _holds_pictures, "pictures", name)
+    assert picture is not None  # Captions alone may be missing.
     caption = _column(rows.features, text_column, CAPTION_COLUMNS, _holds_text, "captions", name)
     return rows.cast_column(picture, datasets.Image(decode=False)), picture, caption
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mmgen.data.folder import PICTURES, captions_of, read_rows
+from mmgen.data.columns import PICTURES
+from mmgen.data.folder import captions_of, read_rows
 from mmgen.errors import UserError
 from mmgen.images import open_image
 
@@ -87,7 +88,7 @@ def _check(arrival: Arrival, target: Path) -> Checked:
         if max(image.size) > KEPT_SIDE:
             scaled_from = scaled_from or image.size
             image = _scaled(image)
-        suffix = ".png" if image.getextrema()[3][0] < 255 else ".jpg"
+        suffix = ".png" if image.getchannel("A").getextrema() != (255, 255) else ".jpg"
         kept = image if suffix == ".png" else image.convert("RGB")
         kept.save(target, _format(suffix), **({"quality": 95} if suffix == ".jpg" else {}))
     elif isinstance(source, bytes):
@@ -103,13 +104,13 @@ def _check(arrival: Arrival, target: Path) -> Checked:
 
 def _scaled(image: Image.Image) -> Image.Image:
     factor = KEPT_SIDE / max(image.size)
-    size = tuple(max(1, round(side * factor)) for side in image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
     return image.convert("RGBa").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGBA")
 
 
 def _suffix(source: Path | bytes) -> str:
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return _SUFFIXES.get(image.format, "")
+        return _SUFFIXES.get(image.format or "", "")
 
 
 def _format(suffix: str) -> str:
@@ -195,8 +196,9 @@ def folder_arrivals(folder: Path, title: str, refused: list[str], ours: bool = F
 
 def _size(record: dict) -> tuple[int, int] | None:
     size = record.get("scaled_from")
-    right = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-    return tuple(size) if right else None
+    if isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size):
+        return size[0], size[1]
+    return None
 
 
 def _pictures_below(folder: Path) -> Iterator[Path]:

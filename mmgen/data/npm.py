@@ -106,7 +106,7 @@ def _reduced(folder: Path) -> dict[str, str]:
 def read(archive: Path, member: str) -> bytes:
     """Bytes of `package/<member>` in a fetched archive."""
     with tarfile.open(archive) as tar:
-        return tar.extractfile(f"package/{member}").read()
+        return _content(tar, tar.getmember(f"package/{member}"))
 
 
 def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
@@ -114,10 +114,17 @@ def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
     prefix = f"package/{folder}/"
     with tarfile.open(archive) as tar:
         return {
-            member.name[len(prefix) :]: tar.extractfile(member).read()
+            member.name[len(prefix) :]: _content(tar, member)
             for member in tar
             if member.isfile() and member.name.startswith(prefix) and "/" not in member.name[len(prefix) :]
         }
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    if file is None:
+        raise KeyError(f"{member.name} is no plain file")
+    return file.read()
 
 
 def _integrity(path: Path) -> str:

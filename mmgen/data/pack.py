@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -32,7 +32,7 @@ STALE_SECONDS = 3600
 
 def pack_pictures(
     data: datasets.Dataset, size: int, cache: Path, on_part: Callable[[], object] = lambda: None
-) -> np.ndarray:
+) -> np.memmap:
     """Decode every picture of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
 
     The file lies in `cache` under a name made of the pictures' paths, sizes and times, so a changed data set makes a
@@ -57,7 +57,7 @@ def keep_array(
     count: int,
     parts: Iterable[tuple[slice | np.ndarray, np.ndarray]],
     on_part: Callable[[], object] = lambda: None,
-) -> np.ndarray:
+) -> np.memmap:
     """Open the array in a file, memory-mapped; where there is none yet, fill it first, whole or not at all.
 
     Args:
@@ -73,12 +73,14 @@ def keep_array(
         _remove_stale_parts(file)
         part = file.with_suffix(f".part{os.getpid()}")
         try:
-            array = None
+            array: np.memmap | None = None
             for rows, values in parts:
                 if array is None:
                     array = _new_array(part, (count, *values.shape[1:]), values.dtype)
                 array[rows] = values
                 on_part()
+            if array is None:
+                raise ValueError(f"{file.name} would hold nothing")
             array.flush()
             os.replace(part, file)
         finally:
@@ -94,7 +96,7 @@ def _paths(data: datasets.Dataset) -> Iterator[str]:
 def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slice, np.ndarray]]:
     """The pictures in order, decoded by all cores, a few chunks ahead of where they are wanted."""
     workers = os.cpu_count() or 1
-    start, pending = 0, deque()
+    start, pending = 0, deque[Future[np.ndarray]]()
     quiet = 0.5 if sys.stderr.isatty() else 30.0
     with (
         ThreadPoolExecutor(workers) as pool,  # Processes would inherit a run's locks, and outlive it when it is killed.
@@ -114,7 +116,7 @@ def _square_all(paths: list[str], size: int) -> np.ndarray:
     return np.stack([square(open_picture(path), size) for path in paths])
 
 
-def _new_array(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+def _new_array(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.memmap:
     """A new memory-mapped array that owns its space on the disk: one that fills up later would kill the writer."""
     size = math.prod(shape) * kind.itemsize
     full = f"{file.parent} has no room for {size / 1e9:.1f} GB. Free some, or choose another --cache."

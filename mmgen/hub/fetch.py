@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, RepoFile, hf_hub_download, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import CacheNotFound, HFValidationError
@@ -52,7 +53,7 @@ def fetch(
         UserError: there is no such model or revision, it may not be read, it is not one of mmgen, its weights are
             pickles, it is too large, or the Hub cannot be reached.
     """
-    place = {"revision": revision, "token": token, "cache_dir": cache_dir}
+    place: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_dir}
     place |= {"most_bytes": most_bytes, "on_progress": on_progress}
     told = ""
     for local in (local_files_only, local_files_only, True):

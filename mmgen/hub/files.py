@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
 _TRANSFORMERS = "model.safetensors"
 
@@ -31,10 +33,18 @@ WEIGHTS = {part: files[-1] for part, files in PART_FILES.items() if files[-1].en
 OPTIONAL = ("decoder", "decoder_fusion", "memory")
 """Parts that a checkpoint may lack."""
 
+CAPTIONS_FILE = "captions.txt"
 EVALUATION = "evaluation.json"
 TRAINING_LOG = "training.csv"
-DESCRIPTIONS = ("captions.txt", "training.json", TRAINING_LOG, EVALUATION, "README.md")
+DESCRIPTIONS = (CAPTIONS_FILE, "training.json", TRAINING_LOG, EVALUATION, "README.md")
 """Files beside the parts."""
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """How the names of weights end that are never opened."""
+
+
+def read_captions(checkpoint: Path) -> list[list[str]]:
+    """The captions that a checkpoint brings, in groups, that of the last training first; none without such a file."""
+    file = checkpoint / CAPTIONS_FILE
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    return [group.splitlines() for group in text.strip("\n").split("\n\n") if group]

@@ -67,7 +67,7 @@ def publish(
     tell = on_progress or (lambda share, text: None)
     name = checked_name(repo_id)
     _check_revision(revision)
-    token = None if dry_run else checked_token(token)
+    signed_in = None if dry_run else checked_token(token)
     tell(0.0, "Preparing the files and the card")
     with tempfile.TemporaryDirectory(prefix="mmgen-publish-") as temporary:
         folder = Path(temporary)
@@ -79,7 +79,7 @@ def publish(
         except OSError as error:
             raise UserError(f"{checkpoint} could not be prepared ({error.strerror or error}). Mend that.") from error
         parcel = Parcel(name, folder, files, "Publish from mmgen", private, revision)
-        commit = None if dry_run else send(parcel, token, tell)
+        commit = send(parcel, signed_in, tell) if signed_in else None
     tell(1.0, "Nothing was sent" if dry_run else "Everything arrived")
     return Published(f"{constants.ENDPOINT}/{name}", commit, files, card, pictures)
 

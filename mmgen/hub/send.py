@@ -91,7 +91,8 @@ def send(parcel: Parcel, token: str, tell: Tell) -> str:
 
 
 def _send(api: HfApi, parcel: Parcel, tell: Tell) -> str:
-    name, files, kind = parcel.name, parcel.files, {"repo_type": parcel.kind}
+    name, files = parcel.name, parcel.files
+    kind: dict[str, Any] = {"repo_type": parcel.kind}
     tell(0.3, f"Asking for {name}")
     api.create_repo(name, private=parcel.private, exist_ok=True, **kind, **parcel.options)
     if (private := bool(api.repo_info(name, **kind).private)) != parcel.private:
@@ -114,7 +115,7 @@ def _send(api: HfApi, parcel: Parcel, tell: Tell) -> str:
         entry = there.get(file.path)
         lfs = getattr(entry, "lfs", None)
         arrived = lfs.sha256 == file.sha256 if lfs else getattr(entry, "blob_id", None) == file.git_sha1
-        if not arrived or entry.size != file.size:
+        if not arrived or getattr(entry, "size", None) != file.size:
             raise _Damaged(f"{file.path} did not arrive at {name} as it was sent. Publish it again.")
     return commit
 

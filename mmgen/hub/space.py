@@ -77,7 +77,7 @@ def deploy(
     """
     tell = on_progress or (lambda share, text: None)
     name = checked_name(repo_id, "Space")
-    token = None if dry_run else checked_token(token)
+    signed_in = None if dry_run else checked_token(token)
     tell(0.0, "Preparing the files")
     found = find_checkpoint(checkpoint or default_checkpoint()).resolve()
     load_pipeline(found, "cpu")  # What cannot be drawn with here does not start there.
@@ -86,7 +86,10 @@ def deploy(
         try:
             _lay_out(folder, found)
             requirements = (folder / "requirements.txt").read_text(encoding="utf-8")
-            readme = space_readme(name, found.name, _GRADIO.search(requirements)[1], oauth, hardware)
+            version = _GRADIO.search(requirements)
+            if version is None:
+                raise UserError("requirements.txt names no version of gradio. Add a line like gradio==6.31.0.")
+            readme = space_readme(name, found.name, version[1], oauth, hardware)
             (folder / "README.md").write_text(readme, encoding="utf-8")
             files = files_in(folder)
         except OSError as error:
@@ -101,7 +104,7 @@ def deploy(
             options={"space_sdk": "gradio"},
             replaced=_REPLACED,
         )
-        commit = None if dry_run else send(parcel, token, tell)
+        commit = send(parcel, signed_in, tell) if signed_in else None
     tell(1.0, "Nothing was sent" if dry_run else "Everything arrived")
     return Deployed(f"{constants.ENDPOINT}/spaces/{name}", commit, files, readme)
 
@@ -144,13 +147,15 @@ yours; only you reach them, and they are deleted some time after your last visit
 
 def _lay_out(folder: Path, checkpoint: Path) -> None:
     """Copy the program and the checkpoint's own files into an empty folder."""
-    for file in PROGRAM:
-        _copy(ROOT / file, folder / file)
-    for file in sorted((ROOT / "mmgen").rglob("*")):
-        inside = file.relative_to(ROOT)
+    for name in PROGRAM:
+        if not (ROOT / name).is_file():
+            raise UserError(f"{name} is not beside this mmgen. Deploy from a copy of the repository.")
+        _copy(ROOT / name, folder / name)
+    for source in sorted((ROOT / "mmgen").rglob("*")):
+        inside = source.relative_to(ROOT)
         hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
-        if file.suffix in SOURCES and file.is_file() and not file.is_symlink() and not hidden:
-            _copy(file, folder / inside)
+        if source.suffix in SOURCES and source.is_file() and not source.is_symlink() and not hidden:
+            _copy(source, folder / inside)
     target = folder / "checkpoints" / checkpoint.name
     parts = [f"{part}/{file}" for part, files in PART_FILES.items() for file in files]
     for file in (INDEX, *DESCRIPTIONS, *parts):

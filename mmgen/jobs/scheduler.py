@@ -124,16 +124,17 @@ def _launch(queued: Job, machine: FileLock) -> subprocess.Popen | GpuTraining | 
                 write_job(replace(job, queued_at=None))
                 jobs.serve()
                 try:
-                    return _spawn(job, output, (machine.fileno(), lock.fileno()))
+                    return _spawn(job, output, machine.fileno(), lock.fileno())
                 except OSError as error:
                     why = f"The training could not be started ({error.strerror or error}). Resume to try again."
                     write_status(job.run, {**status(job.run), "state": "failed", "error": why})
                     return None
 
 
-def _spawn(job: Job, output: BinaryIO, locks: tuple[int, ...]) -> subprocess.Popen | GpuTraining:
+def _spawn(job: Job, output: BinaryIO, *held: int | None) -> subprocess.Popen | GpuTraining:
     """The job's process: away from the studio's terminal, with nothing of the studio open but the locks."""
     nice = shutil.which("nice")
+    locks = tuple(handle for handle in held if handle is not None)
     command = finetune_command(job.settings, job.base, job.folder / "pairs", job.run)
     if on_zero_gpu():
         return GpuTraining(job, command, locks)

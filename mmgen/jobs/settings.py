@@ -7,6 +7,7 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmgen.errors import UserError
 from mmgen.training.config import FinetuneConfig
@@ -53,7 +54,7 @@ class Settings:
             raise UserError(f"The seed is {self.seed}. Give 0 or more.")
 
 
-def to_settings(values: dict[str, object]) -> Settings:
+def to_settings(values: dict[str, Any]) -> Settings:
     """Settings as they were kept; what another version kept beside them is left out."""
     known = {item.name for item in dataclasses.fields(Settings)}
     return Settings(**{name: value for name, value in values.items() if name in known})

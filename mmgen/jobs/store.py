@@ -271,7 +271,7 @@ class Jobs:
 
     def _last_place(self) -> float:
         """A time that is later than that of everything queued, whatever the clock says."""
-        return max([time.time(), *(job.queued_at + 0.001 for job in queue(self.home.parent))])
+        return max([time.time(), *((job.queued_at or 0.0) + 0.001 for job in queue(self.home.parent))])
 
 
 def homes(root: Path) -> Iterator[Jobs]:

@@ -32,7 +32,7 @@ class Discriminator(nn.Module):
         self.heads = nn.ModuleList(Head(width, condition_channels) for _ in range(views) for _ in channels)
 
     def forward(self, views: list[list[torch.Tensor]], condition: torch.Tensor) -> torch.Tensor:
-        """Feature maps of the views of N pictures, and conditions [N, condition_channels] -> scores [N, views * scales].
+        """Feature maps of the views of N images, and conditions [N, condition_channels] -> scores [N, views * scales].
 
         Args:
             views: of each view its maps, fine to coarse.

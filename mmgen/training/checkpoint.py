@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen.hub.files import TRAINING_LOG
+from mmgen.hub.files import CAPTIONS_FILE, TRAINING_LOG
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
@@ -19,7 +19,6 @@ from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory
 from mmgen.pipeline import MultimodalGANPipeline
 
-CAPTIONS_FILE = "captions.txt"
 MOST_CAPTIONS = 4000
 
 
@@ -98,10 +97,3 @@ def save_checkpoint(
 def _some(captions: Sequence[str]) -> list[str]:
     chosen = np.unique(np.linspace(0, len(captions) - 1, MOST_CAPTIONS).astype(int)) if len(captions) else []
     return [line for index in chosen if (line := " ".join(captions[index].split()))]
-
-
-def read_captions(checkpoint: Path) -> list[list[str]]:
-    """The captions that a checkpoint brings, in groups, that of the last training first; none without such a file."""
-    file = checkpoint / CAPTIONS_FILE
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    return [group.splitlines() for group in text.strip("\n").split("\n\n") if group]

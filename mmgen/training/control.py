@@ -11,16 +11,16 @@ import errno
 import json
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 
 from mmgen.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 COMMANDS = ("pause", "stop")
 DISK_FULL = "The disk is full. The last saved state is kept; make room, then resume."
@@ -282,10 +282,10 @@ def _read_command(file: Path) -> str | None:
 def _lock(handle: int, shared: bool) -> bool:
     """Lock an open file without waiting; False if somebody else has."""
     try:
-        if fcntl:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        else:
+        if sys.platform == "win32":
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # The latter on Windows.
         return False
     return True

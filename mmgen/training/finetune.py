@@ -23,13 +23,14 @@ from mmgen.checkpoints import name_of
 from mmgen.data.pack import pack_pictures
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
+from mmgen.hub.files import read_captions
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.autoencoder import augment, feature_distance, random_crops
 from mmgen.training.cache import TrainingCache, build_cache
-from mmgen.training.checkpoint import read_captions, save_checkpoint
+from mmgen.training.checkpoint import save_checkpoint
 from mmgen.training.config import FinetuneConfig, RunConfig
 from mmgen.training.control import Control, Halted, is_disk_full
 from mmgen.training.ema import Ema

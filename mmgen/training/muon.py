@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("Muon takes matrices alone")
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override]  # As torch.optim.Muon without a closure.
         """One update from the gradients."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)

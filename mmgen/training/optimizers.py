@@ -16,7 +16,8 @@ from mmgen.training.muon import Muon
 
 def regression_optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the transformer blocks, AdamW for all else; both take an Adam-like learning rate."""
-    hidden, other = [], []
+    hidden: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and ".blocks." in name and ".modulation." not in name
         (hidden if is_matrix else other).append(parameter)

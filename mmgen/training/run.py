@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,7 +154,7 @@ class Run:
         """How much of the run is done, 0 to 1: of its minutes if it has them, else of its steps."""
         if self.config.minutes is not None:
             return min(1.0, self.seconds / (60 * self.config.minutes))
-        return min(1.0, self.step / self.config.steps)
+        return min(1.0, self.step / self.config.steps) if self.config.steps else 0.0
 
     def learning_rate(self, base: float, warmup: int = 100) -> float:
         """Learning rate at this step: linear warm-up, constant, linear fall over the cooldown.
@@ -164,7 +165,7 @@ class Run:
         if self.config.minutes is not None:
             if self.config.cooldown_share:
                 rate *= min(1.0, (1 - self.progress) / self.config.cooldown_share + 0.02)
-        elif self.config.cooldown:
+        elif self.config.cooldown and self.config.steps is not None:
             rate *= min(1.0, (self.config.steps - self.step) / self.config.cooldown)
         return rate
 
@@ -274,7 +275,7 @@ class Run:
     def _unwrap(self, models: list[nn.Module], folder: str) -> None:
         models[:] = [self.accelerator.unwrap_model(model) for model in models]
 
-    def _note_config(self, asked: dict[str, object]) -> None:
+    def _note_config(self, asked: dict[str, Any]) -> None:
         """Write config.json at the start; on resume append what was asked for now, and say what differs."""
         file = self.output / "config.json"
         asked = json.loads(json.dumps(asked, default=str))

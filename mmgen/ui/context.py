@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import gradio as gr
 
@@ -11,13 +12,13 @@ from mmgen.ui.publisher import Publisher
 from mmgen.ui.train_desk import Desk
 
 # Every event of the page that runs the model shares one place in the queue, so that no picture waits for older ones.
-MODEL_QUEUE = {"concurrency_id": "model", "concurrency_limit": 1}
+MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 
 # What programs ask for may be fetched from the Hub first, and nobody's live picture waits for that.
 PROGRAMS_QUEUE = {"concurrency_id": "programs", "concurrency_limit": 1}
 
 # Captions are kept one after the other, and a training starts on those that were typed before it.
-PAIRS_QUEUE = {"concurrency_id": "pairs", "concurrency_limit": 1}
+PAIRS_QUEUE: dict[str, Any] = {"concurrency_id": "pairs", "concurrency_limit": 1}
 
 
 def kept_in_browser(name: str) -> gr.BrowserState:

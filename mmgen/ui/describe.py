@@ -17,8 +17,8 @@ from mmgen.ui.owner import owner_of
 from mmgen.ui.show import problem
 from mmgen.ui.train_rows import build_list
 
-_PRIVATE = {"api_visibility": "private"}
-_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _TRANSPARENT = "The picture is transparent all over: there is nothing to describe."
 
 
@@ -44,7 +44,7 @@ class Describing:
 
     def connect_gallery(self, gallery: gr.Gallery, status: gr.HTML) -> None:
         """Connect them; another set of pictures takes the captions away."""
-        shown = {"outputs": [self.opened, self.button, self.gallery_list], **_INSTANT}
+        shown: dict[str, Any] = {"outputs": [self.opened, self.button, self.gallery_list], **_INSTANT}
         gallery.select(_opened, **shown)
         gallery.change(lambda: (None, gr.Button(visible=False), None), **shown)
         self.button.click(
@@ -60,7 +60,7 @@ class Describing:
 
     def connect(self, button: gr.Button, canvas: gr.HTML, status: gr.HTML) -> None:
         """Connect the buttons; another picture takes the captions of the last one away."""
-        asking = {"outputs": [self.list, status], "show_progress": "hidden", "preprocess": False}
+        asking: dict[str, Any] = {"outputs": [self.list, status], "show_progress": "hidden", "preprocess": False}
         asking |= {**MODEL_QUEUE, **_PRIVATE}
         button.click(self.of_shown, inputs=self.controls.all, **asking)
         pairs = zip(self.controls.describers, self.controls.references, strict=True)
@@ -94,7 +94,7 @@ class Describing:
 
         return read
 
-    def of_opened(self, request: gr.Request, model: object, pictures: object, index: object) -> tuple[Any, Any]:
+    def of_opened(self, request: gr.Request, model: object, pictures: Any, index: Any) -> tuple[Any, Any]:
         """Describe the picture of the gallery that is opened."""
         try:
             picture = pictures[index]["image"]

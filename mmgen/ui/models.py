@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 
@@ -108,7 +109,7 @@ class Models:
         if found is None:
             shown = repr(name[:100]) if name else "Nothing"
             raise UserError(f"{shown} cannot be the name of a model. Name one on the Hub as user/name.")
-        limits = {"token": False, "most_bytes": MOST_BYTES} if on_space() else {}
+        limits: dict[str, Any] = {"token": False, "most_bytes": MOST_BYTES} if on_space() else {}
         folder = fetch(*found, on_progress=on_progress, **limits)
         self._load(folder, name)
         with self._lock:
@@ -177,10 +178,10 @@ class Models:
 
     def _of_hub(self, name: str) -> Path:
         """The folder of a model that was fetched; none is fetched here, where it would keep others waiting."""
-        folder = self._fetched.get(name)
-        if folder is None and not on_space():
+        folder, found = self._fetched.get(name), split_name(name)
+        if folder is None and found and not on_space():
             try:
-                folder = fetch(*split_name(name), local_files_only=True)
+                folder = fetch(*found, local_files_only=True)
             except UserError:
                 pass
         if folder is None or not folder.is_dir():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 from starlette.middleware import Middleware
 
@@ -37,7 +39,7 @@ def build_page(pipe: MultimodalGANPipeline) -> gr.Blocks:
     return demo.queue(max_size=256)
 
 
-def launch_options() -> dict[str, object]:
+def launch_options() -> dict[str, Any]:
     """What `Blocks.launch` is to be given."""
     return {
         "theme": build_theme(),

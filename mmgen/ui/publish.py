@@ -16,8 +16,8 @@ from mmgen.ui.publish_words import arrived, card_shown, files_table, slug, total
 from mmgen.ui.show import note, problem, progress
 from mmgen.ui.working import Work
 
-_PRIVATE = {"api_visibility": "private"}
-_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _LOOK_FIRST = "Look at what would be sent first: the model or its name has changed since."
 _NOTHING_LEAVES = "Nothing is sent until you press Publish. First, every file and the model's card are shown here."
 
@@ -137,7 +137,7 @@ class Publish:
             model = drawn_with
         model = model if model in known else DEFAULT
         account = account_of(profile)
-        new = _suggestion(account, dict(map(reversed, choices))[model])
+        new = _suggestion(account, {own: label for label, own in choices}[model])
         typed = bool(name) and name != suggested
         return [_account_line(account), gr.Dropdown(choices=choices, value=model), name if typed else new, new]
 
@@ -145,7 +145,7 @@ class Publish:
         self, request: gr.Request, model: str, name: str, suggested: str, profile: gr.OAuthProfile | None
     ) -> tuple[Any, Any]:
         """Another model has another name, unless one was typed."""
-        names = dict(map(reversed, self.context.models.own_choices(owner_of(request))))
+        names = {own: label for label, own in self.context.models.own_choices(owner_of(request))}
         user = suggested.partition("/")[0]
         new = _suggestion(Account(user, ""), names.get(model, ""))
         return (gr.skip() if name and name != suggested else new), new

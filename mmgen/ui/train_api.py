@@ -1,7 +1,7 @@
 """The page's endpoints for programs that train: from pairs to a result. Everyone reaches their own things only."""
 
 # Annotations stay real objects here: gradio reads the endpoints' types from them.
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -116,7 +116,7 @@ def build(context: Context) -> None:
         """
         with _told():
             sheets = desk.jobs(owner_of(request)).get(_id(job)).samples
-            return [FileData(path=hand_out(path), orig_name=path.name).model_dump() for path in sheets]
+            return [FileData(path=hand_out(path), orig_name=path.name).model_dump() for path in sheets]  # type: ignore[misc]
 
     def pause_training(request: gr.Request, job: str) -> dict[str, Any]:
         """Let a training end such that it can go on later.
@@ -180,9 +180,9 @@ def build(context: Context) -> None:
 
     gr.api(check_pairs, api_name="check_pairs", concurrency_id="doctor", concurrency_limit=1)
     gr.api(start_training, api_name="start_training", **PAIRS_QUEUE)
-    steering = (training_state, training_samples, pause_training, stop_training, resume_training, delete_training)
-    steering += (list_trainings,)
-    for endpoint in steering:
+    looking: list[Callable[..., Any]] = [training_state, training_samples, list_trainings]
+    steering: list[Callable[..., Any]] = [pause_training, stop_training, resume_training, delete_training]
+    for endpoint in (*looking, *steering):
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_id="jobs", concurrency_limit=4)
 
 

@@ -138,7 +138,7 @@ class Desk:
         """
         draft, checkup = self.draft(owner, draft_id), self.checkup(owner, draft_id)
         finding = next((one for one in checkup.findings() if one.kind == kind), None) if checkup else None
-        if finding is None:
+        if checkup is None or finding is None:
             raise UserError("This is not known any more. Check the pairs again.")
         before = {pair.name: pair.text for pair in draft.pairs}
         mend(draft, finding)

@@ -15,7 +15,7 @@ from mmgen.ui.owner import owner_of
 from mmgen.ui.show import note, problem
 from mmgen.ui.theme import FETCH_JS
 
-_PRIVATE = {"api_visibility": "private"}
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _TOP_JS = "() => window.scrollTo({top: 0})"
 _WATCH_JS = '(went) => went && document.querySelector("#watch")?.scrollIntoView({behavior: "smooth"})'
 
@@ -35,7 +35,12 @@ class JobList:
         """
         context = self.context
         packet, went = gr.File(visible=False), gr.JSON(visible=False)
-        doing = {"concurrency_id": "jobs", "concurrency_limit": 4, "show_progress": "hidden", **_PRIVATE}
+        doing: dict[str, Any] = {
+            "concurrency_id": "jobs",
+            "concurrency_limit": 4,
+            "show_progress": "hidden",
+            **_PRIVATE,
+        }
         drawing = [self.said, context.tabs, context.model]
         acted = self.list.act(
             self.act,

@@ -22,8 +22,8 @@ NOT_UPLOADED = "A file must be an uploaded picture or zip file"
 START = {"view": "all", "page": 0}
 
 _PROGRESS = gr.Progress()
-_PRIVATE = {"api_visibility": "private"}
-_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _INTRO = "Drop pictures, captions beside them (<code>cat.txt</code> for <code>cat.png</code>), or a zip of them."
 _MOST_TOLD = 5
 
@@ -71,7 +71,9 @@ class Pairs:
                 image = gr.Textbox(label="Column of pictures", placeholder="found by itself", min_width=120)
                 text = gr.Textbox(label="Column of captions", placeholder="found by itself", min_width=120)
                 most = gr.Number(200, label="At most", precision=0, minimum=1, maximum=10_000, min_width=90)
-            found = [(gr.Button("Add data set", size="sm"), self.add_hub, [name, image, text, most])]
+            found: list[tuple[Any, ...]] = [
+                (gr.Button("Add data set", size="sm"), self.add_hub, [name, image, text, most])
+            ]
             if not on_space():
                 folder = gr.Textbox(label="Folder of this machine", placeholder="/home/me/pictures")
                 found.append((gr.Button("Add folder", size="sm"), self.add_folder, [folder]))
@@ -81,7 +83,12 @@ class Pairs:
         """Connect them; the pairs of the last time are shown when the page opens."""
         draft = self.context.draft
         shown = [self.list, self.view, self.findings]
-        adding = {"concurrency_id": "adding", "concurrency_limit": 4, "show_progress_on": self.said, **_PRIVATE}
+        adding: dict[str, Any] = {
+            "concurrency_id": "adding",
+            "concurrency_limit": 4,
+            "show_progress_on": self.said,
+            **_PRIVATE,
+        }
         reading, looking = (
             {"fn": lambda words=words: note(words), **_INSTANT}
             for words in ("Reading the pictures.", "Looking at them.")
@@ -98,7 +105,7 @@ class Pairs:
                 add, inputs=[draft, *fields], outputs=[draft, self.said, *shown], **adding
             )
         # None is left out, so that the last caption typed is the one that is kept.
-        changing = {"trigger_mode": "multiple", "show_progress": "hidden", **PAIRS_QUEUE, **_PRIVATE}
+        changing: dict[str, Any] = {"trigger_mode": "multiple", "show_progress": "hidden", **PAIRS_QUEUE, **_PRIVATE}
         self.list.save(self.save, inputs=draft, outputs=self.said, **changing)
         acted = self.list.act(self.act, inputs=[draft, self.view], outputs=[self.packet, self.said, *shown], **changing)
         acted.then(None, inputs=self.packet, js=FETCH_JS, **_PRIVATE)
@@ -285,8 +292,9 @@ def _teller(progress: gr.Progress):
 
 
 def _texts(event: gr.EventData, *names: str) -> tuple[str, ...]:
-    found = tuple((event._data or {}).get(name) for name in names)
-    if not all(isinstance(one, str) for one in found):
+    sent = event._data or {}
+    found = tuple(text for name in names if isinstance(text := sent.get(name), str))
+    if len(found) < len(names):
         raise UserError("The page sent something else than was expected. Reload it.")
     return found
 

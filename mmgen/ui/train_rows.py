@@ -59,7 +59,7 @@ def pairs_data(draft_id: str, draft: Draft | None, checkup: Checkup | None, view
         "pages": pages,
         "first": page * PAGE + 1,
         "last": page * PAGE + len(here),
-        "rows": [_row(draft, pair, checkup) for pair in here],
+        "rows": [_row(draft, pair, checkup) for pair in here] if draft else [],
     }
 
 

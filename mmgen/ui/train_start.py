@@ -20,8 +20,8 @@ from mmgen.ui.train_words import expected, is_busy, presets
 LONGEST = 60  # Minutes on the slider.
 MOST_WATCHED = 4
 
-_PRIVATE = {"api_visibility": "private"}
-_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+_PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _DEFAULTS = Settings()
 _DECODER = [("If it is needed", "auto"), ("Yes", "yes"), ("No", "no")]
 _SEE_JS = """() => {
@@ -156,7 +156,7 @@ class Start:
             summary: changes with what trains and waits.
             look_after: adds a look at the jobs after an event.
         """
-        length = [self.kind, self.minutes, self.steps]
+        length: list[Any] = [self.kind, self.minutes, self.steps]
         self.kind.change(
             lambda kind: (gr.Slider(visible=kind == "Minutes"), gr.Number(visible=kind == "Steps")),
             inputs=self.kind,

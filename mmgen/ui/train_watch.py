@@ -24,7 +24,7 @@ from mmgen.ui.train_words import card, is_busy, summary, watched_prompts
 SECONDS = 2.0
 """Between two looks, while something trains or waits."""
 
-_INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+_INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _COLOURS = {RAW: "#a5b4fc", SMOOTHED: "#6366f1"}
 
 
@@ -179,7 +179,7 @@ class Watch:
         before = changes.before.get("samples")
         same = before is not None and before[0] == job.id
         # Whoever looks at the newest sample goes on to the next; whoever looks back is left there.
-        at = at if same and at < before[1] and at <= count else count
+        at = at if same and before is not None and at < before[1] and at <= count else count
         ends = (job.id, state)
         return [
             changes.of("card", card_now, lambda: card_now),
@@ -226,7 +226,8 @@ class _Changes:
     """What the page shows already, so that only what is new is sent."""
 
     def __init__(self, before: dict[str, Any]):
-        self.before, self.now = before, {}
+        self.before = before
+        self.now: dict[str, Any] = {}
 
     def of(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
         """An output, if its key is another than the last time."""

@@ -125,7 +125,7 @@ def expected(settings: Settings, waiting: int, step_seconds: float | None) -> st
         step_seconds: what a step took the last time, if there was one.
     """
     if settings.steps is None:
-        words = f"About {duration(60 * settings.minutes)} of training, and a little before and after it."
+        words = f"About {duration(60 * (settings.minutes or 0))} of training, and a little before and after it."
     elif step_seconds:
         words = f"About {duration(settings.steps * step_seconds)}, as fast as the last time."
     else:

@@ -149,7 +149,7 @@ def train_gan(
         learned.decoder.load_state_dict(image_decoder.state_dict())
         return learned
 
-    for step in run.steps():
+    for _ in run.steps():
         # Sample, look up, gather. Nothing from here to the log may ask a GPU for a number: it would wait for it.
         phase = Phase.at(run, config)
         if phase.is_adversarial:
