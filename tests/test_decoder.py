@@ -236,9 +236,7 @@ def test_the_loop_is_counted(pipe, tiny_checkpoint, shapes):
     files, names = [one["path"] for one in train["image"]], [texts[0] for texts in train["captions"]]
     columns = {name: np.array(names, dtype=object) for name in ("labels", "styles", "splits", "prompts", "names")}
     none = np.zeros((len(files), 1))
-    real = Gallery(
-        paths=np.array(files, dtype=object), **columns, raw=none, seen=none, mean=none[0], spread=none[0]
-    )
+    real = Gallery(paths=np.array(files, dtype=object), **columns, raw=none, seen=none, mean=none[0], spread=none[0])
     asked = Questions(np.array([0, 3, 5, 0]), np.arange(4))
     right, wrong = (Image.open(files[row]) for row in (0, 3))
     found = caption_cycle_accuracy(pipe, real, asked, [right, right, wrong, right], lambda things, what: things)

@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add_parser(commands)
+    parser.set_defaults(build_parser=build_parser)  # For a command that is made of others.
     return parser
 
 

@@ -54,7 +54,6 @@ def add_parser(parts) -> None:
 def run(arguments: argparse.Namespace) -> None:
     import dataclasses
 
-    from mmgen.cli.main import build_parser
     from mmgen.cli.options import check_alone
     from mmgen.errors import UserError
     from mmgen.training.default import DefaultRecipe, make_default
@@ -68,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = DefaultRecipe(**asked)
 
     def run_command(words) -> None:
-        parsed = build_parser().parse_args(list(words))
+        parsed = arguments.build_parser().parse_args(list(words))
         parsed.run(parsed)
 
     make_default(recipe, run_command, arguments.resume, lambda line: print(line, flush=True))

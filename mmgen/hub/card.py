@@ -15,10 +15,9 @@ import yaml
 from safetensors import safe_open
 
 from mmgen.errors import UserError
-from mmgen.hub.files import EVALUATION, OPTIONAL, TRAINING_LOG, WEIGHTS
+from mmgen.hub.files import EVALUATION, OPTIONAL, SAMPLES, TRAINING_LOG, WEIGHTS
 from mmgen.hub.licences import OTHER, strictest
 
-SAMPLES = "samples.png"
 TAGS = ("text-to-image", "gan", "mmgen")
 _MARK = "<!-- From here on written by `python -m mmgen publish`, anew each time. -->"
 _HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)

@@ -35,6 +35,7 @@ OPTIONAL = ("decoder", "decoder_fusion", "memory")
 
 CAPTIONS_FILE = "captions.txt"
 EVALUATION = "evaluation.json"
+SAMPLES = "samples.png"
 TRAINING_LOG = "training.csv"
 DESCRIPTIONS = (CAPTIONS_FILE, "training.json", TRAINING_LOG, EVALUATION, "README.md")
 """Files beside the parts."""

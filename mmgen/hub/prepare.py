@@ -10,8 +10,8 @@ from pathlib import Path
 from mmgen.checkpoints import FOLDER, load_pipeline
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.card import SAMPLES, card, pictures_of, read_description
-from mmgen.hub.files import DESCRIPTIONS, PART_FILES, read_captions
+from mmgen.hub.card import card, pictures_of, read_description
+from mmgen.hub.files import DESCRIPTIONS, PART_FILES, SAMPLES, read_captions
 from mmgen.hub.index import INDEX, OURS, PIPELINE
 from mmgen.hub.standalone import standalone
 

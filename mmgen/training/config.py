@@ -70,7 +70,7 @@ class GANConfig:
     latent_start: float = _option(4.0, "weight of the latents' L1 when the discriminator starts", least=0)
     latent_end: float = _option(1.0, "weight of the latents' L1 after the fade", least=0)
     fade_steps: int = _option(600, "steps in which that weight goes from start to end")
-    decoder_share: float = _option(0.0, "last share of the adversarial part, in which the image decoder learns", least=0)
+    decoder_share: float = _option(0.0, "last share of the adversarial part; the image decoder learns in it", least=0)
     image_size: int = _option(128, "side in pixels of what the frozen CNN sees, a multiple of 32", least=64)
     ema_images: float = _option(20_000, "half-life in images of the averaged weights")
     memory_slots: int = _option(4, "entries of the memory that the generator looks at, even, 0 for none", least=0)

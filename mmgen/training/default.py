@@ -30,7 +30,7 @@ from mmgen.data.folder import load_pairs
 from mmgen.devices import best_device
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.card import SAMPLES
+from mmgen.hub.files import SAMPLES
 from mmgen.training.checkpoint import read_captions
 from mmgen.training.control import write_whole
 from mmgen.training.gan.train import save_path
