@@ -381,10 +381,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         best = (keys @ self.memory.text_keys.T).amax(1)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
-        slots = self.generator.config.memory_slots // 2
-        # Articles and politeness only blur the key of one thing; of several things each has slots of its own.
-        chosen = keys[:1] if best[0] >= max(WHOLE, float(best[1:].max())) else keys[1:]
-        queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
+        queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
         return MemoryQuery(queries, self.memory.style_number(style) if style else None)
 
     def retrieve(
@@ -407,7 +404,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             excluded[list(dropped)] = True
         style = query.style
         if style is None and not has_references:
-            style = _choose_style(memory, likeness.masked_fill(excluded, -1.0), truncation, generator)
+            style = choose_style(memory, likeness.masked_fill(excluded, -1.0), truncation, generator)
         style = torch.tensor([-1 if style is None else style], device=likeness.device)
         excluded |= (likeness > SAME) & (memory.style == style)
         slots = self.generator.config.memory_slots
@@ -528,7 +525,18 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
 
 
-def _choose_style(memory: Memory, likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
+def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> torch.Tensor:
+    """What a prompt is looked up by, [count, D], from keys [1 + T, D] of it as a whole and of the T things it names.
+
+    Args:
+        best: [1 + T], how like each key its nearest entry is.
+    """
+    # Articles and politeness only blur the key of one thing; of several things each has slots of its own.
+    chosen = keys[:1] if best[0] >= max(WHOLE, float(best[1:].max())) else keys[1:]
+    return chosen[torch.arange(count, device=keys.device) % len(chosen)]
+
+
+def choose_style(memory: Memory, likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
     """One of the memory's styles, by the seed, the likelier the nearer its entries [E] come to the words."""
     styles = len(memory.config.styles)
     best = likeness.new_full((styles,), -1.0).scatter_reduce(0, memory.style.long(), likeness, "amax").cpu()

@@ -19,7 +19,7 @@ from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
 from mmgen.training.checkpoint import read_captions
 from mmgen.training.control import send, status
-from mmgen.training.gan import ConditionalGenerator
+from mmgen.training.gan.train import ConditionalGenerator
 from mmgen.training.presets import PRESETS, choose
 from mmgen.training.prior import Prior
 from mmgen.training.variants import variants_each, vary

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.pipeline import MultimodalGANPipeline
     from mmgen.training.checkpoint import read_captions, save_checkpoint
     from mmgen.training.decoder import prepare_decoder, train_decoder
-    from mmgen.training.gan import save_path
+    from mmgen.training.gan.train import save_path
     from mmgen.training.run import check_output
 
     config = DecoderConfig(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(DecoderConfig)})
