@@ -1,4 +1,4 @@
-"""The generator and what it remembers: weight zero is absence, and learning to look begins with what was drawn before."""
+"""The generator and what it remembers: weight zero is absence, and it learns to look from where it stood."""
 
 from __future__ import annotations
 

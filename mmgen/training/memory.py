@@ -82,7 +82,7 @@ def grow_memory(
         base.levels.copy_(quantisation_levels(latents))
     origins = [data[name][:] for name in ("source", "licence", "author")]
     pairs = [(texts[row], styles[row], tuple(column[row] for column in origins)) for row in kept]
-    memory = with_entries(base, latents, cache.keys[cache.first_caption[kept]].float(), pairs)
+    memory = with_entries(base, latents, cache.keys[cache.first_caption[kept]].float(), pairs) if kept else base
     numbers = {text: number for number, text in enumerate(memory.config.texts)}
     concepts = _concept_of_text(memory)
     text = torch.tensor([numbers[text] if text.strip() else -1 for text in texts])
