@@ -141,7 +141,7 @@ def test_a_reader_without_a_memory_begins_one_with_the_pairs(remembering, pairs,
 
 
 def test_the_prior_keeps_what_the_base_draws_from_its_memory(remembering, pairs, tmp_path):
-    """In the very pictures that lean on the memory the model stays nearer to the base than trained without the prior."""
+    """In pictures that lean on the memory, too, the model stays nearer to the base than trained without the prior."""
     pipe = load_pipeline(remembering)
     before = torch.stack([pipe(prompt, seed=4, output_type="pt").images[0] for prompt in LABELS])
     drift = {}

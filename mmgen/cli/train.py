@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name, 32) % 32:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; give a multiple of 32.")
     if arguments.minutes and arguments.cooldown:
-        raise UserError("--cooldown counts steps; with --minutes the learning rate falls by itself. Leave it away.")
+        raise UserError("--cooldown counts steps, which a run with --minutes does not know. Give one of the two.")
     {"autoencoder": _autoencoder, "gan": _gan}[arguments.part](arguments)
 
 
