@@ -458,14 +458,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if not words:
             return None
         # Articles only blur a key; of several things each is read by itself too.
-        keys = self.encode_keys(list(dict.fromkeys([subject(words), *phrases(words)[:MAX_THINGS]])))
+        keys = self.encode_keys(things_of(words))
         best = memory.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
-        # Of several things, where nothing like all of them together is known, each has slots of its own.
-        slots = self.generator.config.memory_slots // 2
-        chosen = keys[1:] if len(keys) > 2 and best[0] < WHOLE else keys[:1]
-        queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
+        queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
         return MemoryQuery(keys[:1], queries, memory.style_number(style) if style else None)
 
     @torch.no_grad()
@@ -497,7 +494,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             excluded[list(dropped)] = True
         style = query.style
         if style is None and not has_references:
-            style = _choose_style(memory.likeness_by_style(query.whole, excluded), truncation, generator)
+            style = choose_style(memory.likeness_by_style(query.whole, excluded), truncation, generator)
         found = memory.lookup(
             query.keys[None],
             torch.tensor([-1 if style is None else style], device=self.device),
@@ -628,7 +625,30 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
 
 
-def _choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
+def things_of(words: str) -> list[str]:
+    """What a prompt without its style is looked up by: all of it, then each thing that it names, without articles.
+
+    >>> things_of("a beautiful sunset on the beach")
+    ['beautiful sunset on the beach', 'beautiful sunset', 'beach']
+    >>> things_of("a cat")
+    ['cat']
+    """
+    return list(dict.fromkeys([subject(words), *phrases(words)[:MAX_THINGS]]))
+
+
+def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> torch.Tensor:
+    """The keys of the slots of a half, [count, D], from keys [T, D] of `things_of` a prompt.
+
+    Of several things, where nothing like all of them together is known, each has slots of its own.
+
+    Args:
+        best: [T], how like each key its nearest entry is.
+    """
+    chosen = keys[1:] if len(keys) > 2 and best[0] < WHOLE else keys[:1]
+    return chosen[torch.arange(count, device=keys.device) % len(chosen)]
+
+
+def choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
     """One of the memory's styles, by the seed, the likelier the nearer its entries come to the words, [styles]."""
     uniform = torch.rand(len(likeness), generator=generator).clamp(1e-9, 1 - 1e-7)
     return int((likeness.cpu() - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())

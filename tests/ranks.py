@@ -11,16 +11,15 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmgen.training.sampling import Sampler, Samples
 from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
 from mmgen.models.encoders import PyramidCNN
-from mmgen.training.cache import TrainingCache
+from mmgen.training.cache import TrainingCache, caption_keys
 from mmgen.training.config import GANConfig, RunConfig
-from mmgen.training.gan import train_gan
+from mmgen.training.gan.sampler import Sampler, Samples
+from mmgen.training.gan.train import train_gan
 
 PICTURES = 24
 
@@ -28,25 +27,31 @@ PICTURES = 24
 class RecordingSampler(Sampler):
     """A sampler that remembers which pictures it drew."""
 
-    def draw(self, count: int, rng: np.random.Generator) -> Samples:
-        samples = super().draw(count, rng)
-        self.drawn = [*getattr(self, "drawn", []), samples.picture]
+    def draw(self, count: int, generator: torch.Generator) -> Samples:
+        samples = super().draw(count, generator)
+        self.drawn = [*getattr(self, "drawn", []), samples.image]
         return samples
 
 
 def made_up_cache() -> TrainingCache:
     """Numbers of the right shapes for the tiny pipeline, the same on every rank."""
-    rng = np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
     captions = [f"thing {number}" for number in range(PICTURES)]
+    words, offsets = random(3 * PICTURES, 32).half(), torch.arange(PICTURES + 1) * 3
     return TrainingCache(
-        latents=rng.standard_normal((PICTURES, 4, 2, 2)).astype(np.float16),
-        restored=rng.integers(0, 256, (PICTURES, 4, 64, 64), dtype=np.uint8),
-        references=rng.standard_normal((PICTURES, 16, 80)).astype(np.float16),
-        words=rng.standard_normal((3 * PICTURES, 32)).astype(np.float16),
-        offsets=np.arange(PICTURES + 1) * 3,
+        latents=random(PICTURES, 4, 2, 2).half(),
+        references=random(PICTURES, 16, 80).half(),
+        words=words,
+        offsets=offsets,
+        keys=caption_keys(words, offsets),
+        codes=random(PICTURES, 8),
+        first_caption=torch.arange(PICTURES),
         caption_ids=[[number] for number in range(PICTURES)],
         captions=captions,
-        codes=rng.standard_normal((PICTURES, 8)).astype(np.float32),
     )
 
 
@@ -59,7 +64,7 @@ def main(folder: Path, batch_size: int) -> None:
     torch.manual_seed(int(rank))  # What ranks start from must not depend on what they did before.
     average = train_gan(
         RunConfig(str(folder / "run"), 8, batch_size, sample_every=4, log_every=1, log_with="none", precision="no"),
-        GANConfig(regression_steps=4, picture_size=64),
+        GANConfig(regression_steps=4, image_size=64),
         cache,
         sampler,
         pipe.fusion.train().requires_grad_(True),
@@ -69,7 +74,7 @@ def main(folder: Path, batch_size: int) -> None:
     )
     trained = {"fusion": pipe.fusion, "generator": pipe.generator, "average": average}
     values = {f"{part}.{name}": value for part, model in trained.items() for name, value in model.state_dict().items()}
-    drawn = torch.from_numpy(np.stack([pictures for pictures in sampler.drawn if len(pictures) == batch_size]))
+    drawn = torch.stack([images for images in sampler.drawn if len(images) == batch_size])
     assert len(drawn) == 8  # One for each step.
     save_file(
         {name: value.contiguous() for name, value in {**values, "drawn": drawn}.items()},

@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mmgen.training.batches import make_batch
-from mmgen.training.losses import LOSSES, discriminator_loss, generator_loss, paired_loss
-from mmgen.training.sampling import Sampler, mismatches
-from tiny import tiny_encoders
+from tiny import tiny_encoders, tiny_pipeline
 
 from mmgen.models.discriminator import Discriminator, picture_maps
 from mmgen.models.encoders import PyramidCNN, reference_tokens
 from mmgen.models.fusion import Fusion
 from mmgen.training.augment import augment, augment_pair
-from mmgen.training.cache import TrainingCache, appearance_codes
+from mmgen.training.cache import TrainingCache, appearance_codes, caption_keys
+from mmgen.training.config import LOSSES, RunConfig
+from mmgen.training.gan.adversarial import VIEWS, AdversarialStep
+from mmgen.training.gan.batch import Batch, make_batch
+from mmgen.training.gan.losses import discriminator_loss, generator_loss, latent_l1_loss
+from mmgen.training.gan.sampler import Sampler, mismatches
+from mmgen.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def cnn(tmp_path_factory) -> PyramidCNN:
 @pytest.fixture(scope="module")
 def judge(cnn) -> Discriminator:
     torch.manual_seed(0)
-    return Discriminator(cnn.channels(), condition_channels=6, width=8).eval()
+    return Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS).eval()
 
 
 def cache_of(labels: list[str], styles: list[str]) -> TrainingCache:
@@ -37,17 +40,19 @@ def cache_of(labels: list[str], styles: list[str]) -> TrainingCache:
     numbers = list(dict.fromkeys(captions))
     ids = [[numbers.index(f) for f in captions[2 * i : 2 * i + 2]] for i in range(len(labels))]
     n, m = len(labels), len(numbers)
-    lengths = np.arange(m) % 3 + 2
-    offsets = np.concatenate([[0], lengths.cumsum()])
+    lengths = torch.arange(m) % 3 + 2
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    words = torch.arange(m).repeat_interleave(lengths)[:, None] + torch.arange(3)
     return TrainingCache(
-        latents=np.arange(n, dtype=np.float16)[:, None, None, None] * np.ones((1, 2, 2, 2), np.float16),
-        restored=np.zeros((n, 4, 8, 8), np.uint8),
-        references=(np.arange(n, dtype=np.float16)[:, None, None] + 1) * np.eye(4, dtype=np.float16)[None],
-        words=np.repeat(np.arange(m), lengths)[:, None].astype(np.float16) + np.arange(3, dtype=np.float16),
+        latents=torch.arange(n).half()[:, None, None, None].repeat(1, 2, 2, 2),
+        references=(torch.arange(n).half() + 1)[:, None, None] * torch.eye(4).half(),
+        words=words.half(),
         offsets=offsets,
+        keys=caption_keys(words.half(), offsets),
+        codes=torch.full((n, 8), 7.0),
+        first_caption=torch.tensor([first for first, _ in ids]),
         caption_ids=ids,
         captions=numbers,
-        codes=np.full((n, 8), 7.0, np.float32),
     )
 
 
@@ -60,20 +65,25 @@ def cache() -> TrainingCache:
     return cache_of(LABELS, STYLES)
 
 
+def views(cnn: PyramidCNN, images: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Maps of the whole images and of a quarter of each, as a discriminator with two views takes them."""
+    return [picture_maps(cnn, images, 64), picture_maps(cnn, images[..., :32, :32], 64)]
+
+
 def test_a_score_depends_on_its_own_condition_alone(cnn, judge):
     pictures, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    scores = judge(picture_maps(cnn, pictures, 64), condition)
+    scores = judge(views(cnn, pictures), condition)
     other = condition.clone()
     other[1] = torch.randn(6)
-    changed = judge(picture_maps(cnn, pictures, 64), other)
+    changed = judge(views(cnn, pictures), other)
     torch.testing.assert_close(changed[[0, 2]], scores[[0, 2]])
-    assert (changed[1] - scores[1]).abs().max() > 1e-4
+    assert scores.shape == (3, 8) and ((changed[1] - scores[1]).abs() > 1e-5).all()
 
 
 def test_a_score_does_not_depend_on_the_other_pictures(cnn, judge):
     pictures, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    together = judge(picture_maps(cnn, pictures, 64), condition)
-    alone = torch.cat([judge(picture_maps(cnn, pictures[i : i + 1], 64), condition[i : i + 1]) for i in range(3)])
+    together = judge(views(cnn, pictures), condition)
+    alone = torch.cat([judge(views(cnn, pictures[i : i + 1]), condition[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -88,32 +98,49 @@ def test_the_loss_of_one_sample_leaves_the_scores_of_the_others_alone():
         assert (wrong.grad[[0, 2]] > 0).all() and (wrong.grad[1] == 0).all()
 
 
-def test_captions_stay_with_their_pictures(cache):
+def test_captions_stay_with_their_images(cache):
     sampler = Sampler(cache, LABELS, STYLES, LABELS)
-    rng = np.random.default_rng(0)
-    samples = sampler.draw(200, rng)
-    for picture, caption in zip(samples.picture, samples.caption, strict=True):
-        assert caption in cache.caption_ids[picture]
-    batch = make_batch(cache, samples, 16, rng)
-    assert (batch.latents[:, 0, 0, 0].numpy() == samples.picture).all()
-    for row, caption in enumerate(samples.caption):
+    generator = torch.Generator().manual_seed(0)
+    samples = sampler.draw(200, generator)
+    for image, caption in zip(samples.image.tolist(), samples.caption.tolist(), strict=True):
+        assert caption in cache.caption_ids[image]
+    batch = make_batch(cache, samples, 16, generator)
+    assert torch.equal(batch.latents[:, 0, 0, 0].long(), samples.image)
+    for row, caption in enumerate(samples.caption.tolist()):
         length = cache.offsets[caption + 1] - cache.offsets[caption]
         assert batch.condition["text_mask"][row].sum() == length
         assert (batch.condition["text"][row, :length, 0] == caption).all()
+        assert (batch.condition["text"][row, length:] == 0).all()
 
 
 def test_a_wrong_caption_never_fits_and_is_never_its_own(cache):
     sampler = Sampler(cache, LABELS, STYLES, LABELS)
-    rng = np.random.default_rng(1)
+    generator = torch.Generator().manual_seed(1)
     for _ in range(20):
-        samples = sampler.draw(16, rng)
-        wrong = mismatches(samples, rng)
-        for row, other in enumerate(wrong):
-            assert other >= 0 and LABELS[samples.picture[row]] != LABELS[samples.picture[other]]
+        samples = sampler.draw(16, generator)
+        wrong = mismatches(samples, generator)
+        for row, other in enumerate(wrong.tolist()):
+            assert other >= 0 and LABELS[samples.image[row]] != LABELS[samples.image[other]]
             assert samples.caption[row] != samples.caption[other]
+    samples.caption[:] = 3  # Of different concepts, but called the same.
+    assert (mismatches(samples, generator) == -1).all()
+    samples = sampler.draw(16, generator)
     samples.concept[:] = 0
-    assert (mismatches(samples, rng) == -1).all()
-    assert not make_batch(cache, samples, 16, rng).has_mismatch.any()
+    assert (mismatches(samples, generator) == -1).all()
+    assert not make_batch(cache, samples, 16, generator).has_mismatch.any()
+
+
+def test_what_has_no_condition_has_no_wrong_one(cache):
+    sampler = Sampler(cache, LABELS, STYLES, LABELS, kinds=(0.5, 0.0, 0.0, 0.5))
+    generator = torch.Generator().manual_seed(4)
+    samples = sampler.draw(64, generator)
+    batch = make_batch(cache, samples, 16, generator)
+    has_text = samples.text_weight > 0
+    assert torch.equal(batch.has_mismatch, has_text & has_text[batch.mismatch_index])
+    assert 0 < batch.has_mismatch.sum() < has_text.sum() < 64
+    told = batch.discriminator_condition.norm(dim=1) > 0
+    assert torch.equal(told, has_text)
+    assert torch.equal(batch.latent_weight, torch.where(has_text, 1.0, 0.25))
 
 
 def test_a_picture_is_normalised_once(cnn):
@@ -125,33 +152,6 @@ def test_a_picture_is_normalised_once(cnn):
     finally:
         handle.remove()
     torch.testing.assert_close(seen[0], (white - cnn.mean) / cnn.std)
-
-
-def test_samples_of_every_kind_are_drawn_and_open_ones_take_the_code(cache):
-    sampler = Sampler(cache, LABELS, STYLES, LABELS)
-    rng = np.random.default_rng(2)
-    samples = sampler.draw(2000, rng)
-    has_text, has_reference = samples.text_weight > 0, samples.reference_weights.max(1) > 0
-    for with_text, with_reference, share in ((1, 0, 0.5), (1, 1, 0.4), (0, 1, 0.06), (0, 0, 0.04)):
-        found = ((has_text == with_text) & (has_reference == with_reference)).mean()
-        assert found == pytest.approx(share, abs=0.04)
-    batch = make_batch(cache, samples, 16, rng)
-    coded = (batch.z[:, :8] == 7.0).all(1).numpy()
-    assert (coded == samples.open).all() and 0 < coded.sum() < 2000
-    names_style = np.array(["style" in cache.captions[i] for i in samples.caption])
-    assert not (samples.open & has_text & names_style).any()
-
-
-def test_a_reference_is_itself_or_a_neighbour(cache):
-    sampler = Sampler(cache, LABELS, STYLES, LABELS)
-    samples = sampler.draw(2000, np.random.default_rng(3))
-    roles = set()
-    for row in np.flatnonzero(samples.reference_weights[:, 0] > 0):
-        target, reference = samples.picture[row], samples.reference[row, 0]
-        same_label, same_style = LABELS[target] == LABELS[reference], STYLES[target] == STYLES[reference]
-        assert same_label or same_style
-        roles.add((same_label, same_style))
-    assert roles == {(True, True), (True, False), (False, True)}
 
 
 def test_weight_zero_is_absence_and_one_changes_nothing():
@@ -201,10 +201,10 @@ def test_augmentation_treats_real_and_generated_alike_and_passes_gradients():
     assert not torch.equal(augment(pictures), augment(pictures))
 
 
-def test_the_paired_loss_weighs_samples():
+def test_the_latents_loss_weighs_samples():
     latents, targets = torch.zeros(2, 1, 2, 2), torch.tensor([1.0, 3.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
-    assert paired_loss(latents, targets, torch.tensor([1.0, 0.0])) == 1.0
-    assert paired_loss(latents, targets, torch.tensor([1.0, 1.0])) == 2.0
+    assert latent_l1_loss(latents, targets, torch.tensor([1.0, 0.0])) == 1.0
+    assert latent_l1_loss(latents, targets, torch.tensor([1.0, 1.0])) == 2.0
 
 
 def test_appearance_codes_tell_the_pictures_of_one_concept_apart():
@@ -225,22 +225,71 @@ def test_a_picture_alone_in_its_concept_has_no_code(cache):
     codes = appearance_codes(references, ["a", "a", "b", "b", "alone", "also alone"])
     assert np.isfinite(codes[:4]).all() and np.isnan(codes[4:]).all()
     assert np.isnan(appearance_codes(references, list("abcdef"))).all()
-    cache.codes[:] = np.nan
-    rng = np.random.default_rng(1)
-    samples = Sampler(cache, LABELS, STYLES, LABELS).draw(100, rng)
-    assert make_batch(cache, samples, 16, rng).z.isfinite().all()
+    cache.codes[:] = torch.nan
+    generator = torch.Generator().manual_seed(1)
+    samples = Sampler(cache, LABELS, STYLES, LABELS).draw(100, generator)
+    assert make_batch(cache, samples, 16, generator).z.isfinite().all()
 
 
-def test_real_and_generated_go_the_same_way_to_the_judge():
-    """Stripes of three pixels must not look different because one of them was scaled twice."""
-    from mmgen.training.duel import Duel
+@pytest.fixture
+def against(tmp_path) -> AdversarialStep:
+    """An adversarial step on the tiny pipeline, whose images have 32 pixels and are looked at with 64."""
+    pipe = tiny_pipeline(tmp_path / "parts")
+    run = Run(RunConfig(str(tmp_path / "run"), 1, 4, log_with="none", precision="no"))
+    cnn = PyramidCNN(pipe.image_encoder, [0.5] * 3, [0.5] * 3)
+    judge = Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS)
+    optimizer = torch.optim.SGD(judge.parameters())
+    return AdversarialStep(run, judge, optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64)
 
-    duel = Duel(None, None, None, None, None, "hinge", 0.0, 32)
-    stripes = torch.ones(1, 4, 96, 96)
+
+def adversarial_batch(count: int) -> Batch:
+    """Real latents and conditions for the tiny pipeline; each sample's wrong condition is its neighbour's."""
+    ones = torch.ones(count)
+    neighbour = torch.arange(count).roll(1)
+    latents, condition = torch.randn(count, 4, 2, 2), torch.randn(count, 6)
+    return Batch(torch.randn(count, 16), {}, None, latents, condition, neighbour, ones.bool(), ones)
+
+
+def test_real_and_generated_go_the_same_way_to_the_discriminator(against):
+    """What is drawn exactly as it should be cannot be told from the real: not in its features, not by its score."""
+    torch.manual_seed(0)
+    batch = adversarial_batch(4)
+    adversarial, features, values = against(batch.latents.clone().requires_grad_(True), batch)
+    torch.testing.assert_close(features, torch.zeros(()), atol=1e-6, rtol=0)
+    torch.testing.assert_close(values["real"], values["fake"])
+    assert (values["mismatched"] - values["real"]).abs() > 1e-6
+    other, further, _ = against(torch.randn(4, 4, 2, 2), batch)
+    assert further > 1e-3 and other != adversarial
+
+
+def test_the_generator_is_taught_by_the_discriminator_and_does_not_teach_it(against):
+    torch.manual_seed(0)
+    batch = adversarial_batch(4)
+    latents = torch.randn(4, 4, 2, 2, requires_grad=True)
+    before = [value.detach().clone() for value in against.discriminator.parameters()]
+    learning = [value.requires_grad for value in against.discriminator.parameters()]
+    adversarial, features, _ = against(latents, batch)
+    learned = [value.detach().clone() for value in against.discriminator.parameters()]
+    assert any(not torch.equal(one, other) for one, other in zip(before, learned, strict=True))
+    assert all(value.grad is None or not value.grad.any() for value in against.discriminator.parameters())
+    (adversarial + features).backward()
+    assert latents.grad.abs().sum() > 0
+    assert all(value.grad is None or not value.grad.any() for value in against.discriminator.parameters())
+    assert all(value.grad is None for value in against.autoencoder.parameters())
+    assert [value.requires_grad for value in against.discriminator.parameters()] == learning
+
+
+def test_images_are_clipped_before_they_are_made_smaller(against):
+    """Stripes of three pixels must not look different because what is drawn lies beyond white and black."""
+    stripes = torch.ones(1, 4, 192, 192)
     stripes[..., ::3] = -1.2
-    ground = torch.zeros(1, 3, 1, 1)
-    cached = torch.nn.functional.interpolate(stripes.clamp(-1, 1), size=(32, 32), mode="area")
-    torch.testing.assert_close(duel.scaled(stripes, ground), duel.scaled(cached, ground))
+    clipped = against.decode(torch.zeros(1, 4, 2, 2), decoder=lambda raw: stripes)
+    assert torch.equal(clipped, stripes.clamp(-1, 1))
+    (whole, same), (crop, same_crop) = against.views(clipped, stripes.clamp(-1, 1))
+    assert torch.equal(whole, same) and torch.equal(crop, same_crop)
+    assert whole.shape == crop.shape == (1, 4, 64, 64)
+    torch.testing.assert_close(whole.mean(), clipped.mean(), atol=1e-5, rtol=0)
+    assert set(crop.unique().tolist()) == {-1.0, 1.0}
 
 
 def test_reference_tokens_join_what_lies_in_one_cell(cnn):

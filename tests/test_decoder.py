@@ -15,6 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageDraw
 from test_caption_decoder import tiny_decoder
+from tiny_memory import with_tiny_memory
 from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
@@ -171,6 +172,26 @@ def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(how, trained,
     assert (tmp_path / "run" / "pipeline" / "training.csv").is_file()
     picture = draw("green", "circle", "round")
     assert tuned.describe(picture) == base.describe(picture)
+
+
+def test_a_memory_is_drawn_from_and_kept(tiny_checkpoint, shapes, tmp_path):
+    base = tmp_path / "base"
+    with_tiny_memory(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)).save_pretrained(base)
+    command = ["train", "decoder", "--data", str(shapes), "--base", str(base), "--log-with", "none", "--views", "0"]
+    command += ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "run"), "--batch-size", "4"]
+    assert main([*command, "--drawings", "3", "--steps", "2"]) == 0
+    old = MultimodalGANPipeline.from_pretrained(base)
+    new = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
+    assert old.decoder is None and len(new.describe(draw("red", "circle", "flat"))) == 1
+    assert new.memory.config.texts == old.memory.config.texts and torch.equal(new.memory.codes, old.memory.codes)
+    one, other = (pipe("a red cat", seed=1, output_type="pt") for pipe in (old, new))
+    assert [share.entry for share in one.drawn_from[0]] == [share.entry for share in other.drawn_from[0]] != []
+    torch.testing.assert_close(one.images, other.images, atol=0.02, rtol=0)
+    assert len(list((tmp_path / "cache").glob("drawings-*.npy"))) == 1
+    old.memory.codes.fill_(0)  # What is drawn from another memory is not the same, and is drawn anew.
+    old.save_pretrained(base)
+    assert main([*command, "--drawings", "3", "--steps", "3", "--resume"]) == 0
+    assert len(list((tmp_path / "cache").glob("drawings-*.npy"))) == 2
 
 
 def test_bad_pictures_give_a_sentence(pipe, tiny_checkpoint, tmp_path):

@@ -14,12 +14,14 @@ import pytest
 import torch
 from creatures import NAMES, caption, write_creatures
 from safetensors.torch import load_file
+from tiny_memory import LABELS, with_tiny_memory
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
 from mmgen.hub.files import read_captions
+from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.control import send, status
-from mmgen.training.gan import ConditionalGenerator
+from mmgen.training.gan.train import ConditionalGenerator
 from mmgen.training.presets import PRESETS, choose
 from mmgen.training.prior import Prior
 from mmgen.training.variants import variants_each, vary
@@ -31,6 +33,15 @@ KNOWN = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing 
 def base(tiny_checkpoint, tmp_path_factory) -> Path:
     """The tiny checkpoint with captions that it knows."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("base") / "checkpoint")
+    (folder / "captions.txt").write_text("".join(f"{line}\n" for line in KNOWN))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def remembering(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The same with a memory, and a generator that looks at it."""
+    folder = tmp_path_factory.mktemp("remembering") / "checkpoint"
+    with_tiny_memory(load_pipeline(tiny_checkpoint)).save_pretrained(folder)
     (folder / "captions.txt").write_text("".join(f"{line}\n" for line in KNOWN))
     return folder
 
@@ -50,8 +61,12 @@ def losses(output: Path) -> list[float]:
         return [float(row["paired"]) for row in csv.DictReader(file)]
 
 
+def weights(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    return load_file(folder / part / "diffusion_pytorch_model.safetensors")
+
+
 def generator(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "generator" / "diffusion_pytorch_model.safetensors")
+    return weights(folder, "generator")
 
 
 def test_it_learns_and_leaves_a_whole_checkpoint(base, pairs, tmp_path):
@@ -74,6 +89,72 @@ def test_it_learns_and_leaves_a_whole_checkpoint(base, pairs, tmp_path):
     assert sheets[0] == "00000000" and sheets[-1] == "00000060"
 
 
+def test_with_a_memory_it_learns_and_the_pairs_become_entries(remembering, pairs, tmp_path):
+    """Only what draws learns; the rest, the reader and what was remembered before stay as they were."""
+    assert run(remembering, pairs, tmp_path / "run", "--steps", "60", "--no-tune-autoencoder") == 0
+    fell = losses(tmp_path / "run")
+    assert np.mean(fell[-5:]) < 0.9 * np.mean(fell[:5])
+    result = tmp_path / "run" / "pipeline"
+    old = generator(remembering)
+    changed = {name for name, new in generator(result).items() if not torch.equal(new.half(), old[name].half())}
+    assert any(".feed_forward." in name for name in changed) and any(".self_attention." in name for name in changed)
+    assert not any("memory_reader" in name or name.startswith("head.") for name in changed)
+    before, after = load_pipeline(remembering), load_pipeline(result)
+    memory = after.memory
+    assert len(before.memory) == 24 and len(memory) == 30
+    assert torch.equal(memory.codes[:24], before.memory.codes)
+    assert [memory.config.texts[n] for n in memory.text.tolist()[24:]] == [caption(name) for name in NAMES[:6]]
+    assert memory.config.image_encoder_hash == before.memory.config.image_encoder_hash
+    # Its own pairs are drawn from each other and from what the base knew; never from itself.
+    leaned_on = {share.entry for seed in range(8) for share in after(caption(NAMES[0]), seed=seed).drawn_from[0]}
+    assert leaned_on & set(range(25, 30))
+    blind = after(caption(NAMES[0]), seed=1, output_type="pt", memory_weight=0).images
+    assert (blind - after(caption(NAMES[0]), seed=1, output_type="pt").images).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("preset", ["style", "concept"])
+def test_with_a_memory_the_other_presets_train_too(remembering, pairs, tmp_path, preset):
+    options = ("--preset", preset, "--steps", "40", "--no-tune-autoencoder")
+    assert run(remembering, pairs, tmp_path / "run", *options) == 0
+    fell = losses(tmp_path / "run")
+    assert np.mean(fell[-5:]) < np.mean(fell[:5])
+    old, new = generator(remembering), generator(tmp_path / "run" / "pipeline")
+    changed = {name for name in old if not torch.equal(new[name].half(), old[name].half())}
+    assert ("memory_reader.gate.weight" in changed) == ("head.2.weight" in changed) == (preset == "style")
+    assert ("memory_reader.to_query.weight" in changed) == (preset == "concept")
+    assert "memory_reader.patch_in.weight" not in changed and "memory_reader.aligned" not in changed
+
+
+def test_a_reader_without_a_memory_begins_one_with_the_pairs(remembering, pairs, tmp_path):
+    base = tmp_path / "base"
+    parts = {**load_pipeline(remembering).components, "memory": None}
+    MultimodalGANPipeline(**parts).save_pretrained(base)
+    (base / "captions.txt").write_text("".join(f"{line}\n" for line in KNOWN))
+    assert run(base, pairs, tmp_path / "run", "--steps", "4", "--no-tune-autoencoder") == 0
+    assert len(load_pipeline(tmp_path / "run" / "pipeline").memory) == 6
+    mute = shutil.copytree(pairs, tmp_path / "mute")
+    (mute / "metadata.jsonl").write_text(
+        "".join(json.dumps({"file_name": f"{name}.png", "text": ""}) + "\n" for name in NAMES[:6])
+    )
+    assert run(base, mute, tmp_path / "run2", "--steps", "4", "--no-tune-autoencoder") == 0
+    assert load_pipeline(tmp_path / "run2" / "pipeline").memory is None
+
+
+def test_the_prior_keeps_what_the_base_draws_from_its_memory(remembering, pairs, tmp_path):
+    """In pictures that lean on the memory, too, the model stays nearer to the base than trained without the prior."""
+    pipe = load_pipeline(remembering)
+    before = torch.stack([pipe(prompt, seed=4, output_type="pt").images[0] for prompt in LABELS])
+    drift = {}
+    for share in ("0", "0.75"):
+        options = ["--preset", "concept", "--steps", "40", "--prior", share, "--no-tune-autoencoder"]
+        assert run(remembering, pairs, tmp_path / share, *options) == 0
+        after = load_pipeline(tmp_path / share / "pipeline")
+        after.register_modules(memory=pipe.memory)  # So that the same is found.
+        drawn = torch.stack([after(prompt, seed=4, output_type="pt").images[0] for prompt in LABELS])
+        drift[share] = (drawn - before).abs().mean().item()
+    assert drift["0.75"] < 0.8 * drift["0"]
+
+
 @pytest.mark.parametrize("tunes", [True, False])
 def test_the_decoder_learns_only_when_asked_and_the_encoder_never(base, pairs, tmp_path, tunes):
     option = "--tune-autoencoder" if tunes else "--no-tune-autoencoder"
@@ -87,14 +168,19 @@ def test_the_decoder_learns_only_when_asked_and_the_encoder_never(base, pairs, t
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_changes_its_own_weights_and_no_others(base, preset):
-    pipe = load_pipeline(base)
+def test_a_preset_changes_its_own_weights_and_no_others(remembering, preset):
+    pipe = load_pipeline(remembering)
     model = ConditionalGenerator(pipe.fusion, pipe.generator)
     count = choose(model, preset)
     learning = {name for name, value in model.named_parameters() if value.requires_grad}
     assert count == sum(value.numel() for value in model.parameters() if value.requires_grad) > 0
     assert any(name.startswith("fusion.") for name in learning) == (preset != "style")
     assert any(".cross_attention." in name for name in learning) == (preset != "style")
+    read = {name.split(".")[2] for name in learning if name.startswith("generator.memory_reader.")}
+    looks = {"key_in", "aligned_key", "blocks", "to_query", "to_key"}
+    assert read == {"style": {"gate"}, "concept": looks}.get(preset, read) and (looks | {"gate"} <= read) == (
+        preset == "everything"
+    )
     assert (len(learning) == len(list(model.parameters()))) == (preset == "everything")
 
 
@@ -134,7 +220,9 @@ def test_the_prior_keeps_what_the_base_knows(base, pairs, tmp_path):
     assert drift["0.75"] < 0.8 * drift["0"]
 
 
-def test_resumed_it_is_the_same_to_the_bit(base, pairs, tmp_path):
+@pytest.mark.parametrize("kind", ["base", "remembering"])
+def test_resumed_it_is_the_same_to_the_bit(kind, pairs, tmp_path, request):
+    base = request.getfixturevalue(kind)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert run(base, pairs, whole, "--steps", "150", "--no-tune-autoencoder") == 0
     stopper = threading.Thread(target=pause_at, args=(halves, 3))
@@ -145,8 +233,9 @@ def test_resumed_it_is_the_same_to_the_bit(base, pairs, tmp_path):
     load_pipeline(halves / "pipeline")  # What there is can be used meanwhile.
     assert run(base, pairs, halves, "--steps", "150", "--no-tune-autoencoder", "--resume") == 0
     assert status(halves)["state"] == "done"
-    ours, theirs = generator(whole / "pipeline"), generator(halves / "pipeline")
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    for part in ("generator", "memory") if kind == "remembering" else ("generator",):
+        ours, theirs = weights(whole / "pipeline", part), weights(halves / "pipeline", part)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def pause_at(output: Path, step: int) -> None:

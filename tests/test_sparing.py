@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmgen.checkpoints import load_pipeline
-from mmgen.training.gan import ConditionalGenerator
+from mmgen.training.gan.train import ConditionalGenerator
 from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.prior import Prior
 from mmgen.training.sparing import Sparing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from mmgen.errors import UserError
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.fusion import Fused
 from mmgen.models.generator import Generator
+from mmgen.models.memory import encoder_fingerprint
 from mmgen.training.config import RunConfig
 from mmgen.training.ema import Ema
 from mmgen.training.gan.batch import Batch
@@ -86,6 +88,10 @@ def autoencoder(tmp_path_factory) -> Path:
     return folder
 
 
+def log_of(output: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((output / "log.csv").read_text().splitlines()))
+
+
 GAN = ("--width", 32, "--depth", 1, "--regression-steps", 10, "--image-size", 64)
 
 
@@ -122,6 +128,48 @@ def test_the_gan_resumes_to_the_bit_across_the_start_of_the_adversarial_phase(tr
     assert_same_run(tmp_path / "whole", tmp_path / "halves", "state-00000020")
     pipe = MultimodalGANPipeline.from_pretrained(tmp_path / "whole" / "pipeline")
     assert pipe("red circle").images[0].size == (64, 64) and pipe.config.styles == ["flat", "round"]
+
+
+def test_the_image_decoder_learns_on_what_is_drawn_and_the_encoder_stays(train, autoencoder, tmp_path):
+    options = ("--autoencoder", autoencoder, *GAN[:4], "--regression-steps", 2, "--image-size", 64)
+    options += ("--decoder-share", 1.0)  # In all of the adversarial part, whose length the first half does not know.
+    assert train("gan", tmp_path / "whole", "--steps", 6, *options) == 0
+    assert train("gan", tmp_path / "halves", "--steps", 3, *options) == 0
+    assert train("gan", tmp_path / "halves", "--steps", 6, "--resume", *options) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "halves", "state-00000006")
+    old, new = weights(autoencoder), weights(tmp_path / "whole" / "pipeline" / "autoencoder")
+    changed = {name.split(":")[1].split(".")[0] for name in old if not torch.equal(old[name].half(), new[name])}
+    assert old.keys() == new.keys() and changed == {"decoder"}
+    moved = max((old[name] - new[name]).abs().max().item() for name in old if ":decoder." in name)
+    assert 1e-5 < moved < 0.01  # It stays near to what it was.
+    pipe = MultimodalGANPipeline.from_pretrained(tmp_path / "whole" / "pipeline")
+    assert pipe.memory.config.image_encoder_hash == encoder_fingerprint(pipe.autoencoder)  # Still its memory.
+
+    options = (*options[:-1], 0.0)
+    assert train("gan", tmp_path / "frozen", "--steps", 6, *options) == 0
+    frozen = weights(tmp_path / "frozen" / "pipeline" / "autoencoder")
+    assert all(torch.equal(old[name].half(), frozen[name]) for name in old)
+
+
+def test_by_the_clock_it_goes_through_both_phases_and_on(train, autoencoder, tmp_path):
+    options = ("--autoencoder", autoencoder, *GAN[:4], "--regression-share", 0.3, "--image-size", 64)
+    assert train("gan", tmp_path / "run", "--minutes", 0.03, *options) == 0
+    first = log_of(tmp_path / "run")
+    assert train("gan", tmp_path / "run", "--minutes", 0.1, "--resume", *options) == 0
+    rows = log_of(tmp_path / "run")
+    assert len(rows) > len(first) > 0 and rows[: len(first)] == first
+    assert [int(row["step"]) for row in rows] == list(range(len(rows)))
+    assert float(rows[0]["discriminator"]) == 0 != float(rows[-1]["discriminator"])
+    clock = json.loads((sorted((tmp_path / "run").glob("state-*"))[-1] / "clock.json").read_text())
+    assert 6.0 <= clock["seconds"] < 60
+    pipe = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
+    assert len(pipe.memory) == 12 and len(pipe("a red circle").drawn_from[0]) > 0
+
+
+def test_a_cooldown_in_steps_does_not_go_with_minutes(train, autoencoder, tmp_path, capsys):
+    for part, more in (("gan", ("--autoencoder", autoencoder)), ("autoencoder", ("--crop", 32))):
+        assert train(part, tmp_path / "run", "--minutes", 0.01, "--cooldown", 5, *more) == 1
+        assert "--cooldown counts steps" in capsys.readouterr().err
 
 
 def test_what_is_exported_draws_latents_that_spread_as_real_ones_do(train, autoencoder, tmp_path):

@@ -64,7 +64,8 @@ def prepare_decoder(
         rng = np.random.default_rng((seed, 5))
         drawn = rng.permutation(np.resize(rng.permutation(len(data)), config.drawings))
         drawable = [answers[row] for row in drawn]
-        base = digest(*(weights_digest(part).encode() for part in (pipe.fusion, pipe.generator, pipe.autoencoder)))
+        parts = filter(None, (pipe.fusion, pipe.generator, pipe.autoencoder, pipe.memory))
+        base = digest(*(weights_digest(part).encode() for part in parts))
         own = draw_own(pipe.to(device), cnn, drawable, folder, base, seed)
     tokenizer, teacher = (pipe.tokenizer, None) if gpt2 is None else _load_gpt2(gpt2)
     pieces = Pieces(tokenizer, [*answers, *(captions[0] for captions in data["captions"])])

@@ -22,8 +22,10 @@ from mmgen.data.pack import keep_array
 from mmgen.devices import autocast
 from mmgen.models.decoder import BEGIN, END
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
+from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.cache import word_batch
+from mmgen.training.lookup import PromptLookup, has_memory
 
 KINDS = (0.8, 0.1, 0.1)
 """Shares of the batches with pictures alone, words alone, and both."""
@@ -239,14 +241,17 @@ def draw_own(
 ) -> np.ndarray:
     """Reference tokens float16 [M, grid, D] of the pictures that a pipeline draws of M texts, kept on disk.
 
+    One with a memory looks it up, as it does when it is called.
+
     Args:
-        key: names the pipeline's weights.
+        key: names the pipeline's weights, and its memory.
     """
     device, noise_channels = pipe.device, pipe.generator.config.noise_channels
 
     @torch.inference_mode()
     def drawn() -> Iterator[tuple[slice, np.ndarray]]:
         generator = torch.Generator().manual_seed(seed)
+        lookup = PromptLookup(pipe, texts) if has_memory(pipe) else None
         quiet = 0.5 if sys.stderr.isatty() else 30.0
         for start in tqdm(range(0, len(texts), BATCH), desc="drawings", unit="batch", mininterval=quiet):
             some = list(texts[start : start + BATCH])
@@ -257,9 +262,15 @@ def draw_own(
             nothing = pipe.encode_references(())[None].expand(len(some), -1, -1, -1)
             ones = torch.ones(len(some), device=device)
             z = torch.randn(len(some), noise_channels, generator=generator).to(device)
+            remembered = None
+            if lookup:
+                rows = torch.arange(start, start + len(some))
+                found = lookup(rows, torch.zeros(len(some), dtype=torch.bool), generator)
+                remembered = Remembered(found.latents, found.keys, found.likeness, found.weights)
             with autocast(device):
                 fused = pipe.fusion(text, words["attention_mask"], ones, nothing, ones[:, None][:, :0])
-                pixels = pipe.autoencoder.decode(pipe.generator(z, fused).float()).float().clamp(-1, 1)
+                latents = pipe.generator(z, fused, remembered=remembered)
+                pixels = pipe.autoencoder.decode(latents.float()).float().clamp(-1, 1)
             yield slice(start, start + len(some)), reference_tokens(cnn(reference_view(pixels))).half().cpu().numpy()
 
     stamp = hashlib.sha256("\n".join([key, str(seed), *texts]).encode()).hexdigest()[:16]

@@ -1,9 +1,12 @@
 """Fine-tune a checkpoint on a person's own pairs, in minutes.
 
 The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
-four times cheaper than a duel. Beside the pairs it is shown what the base model draws (`mmgen.training.prior`), and it
-learns, with the preset `everything`, where that is disturbed least (`mmgen.training.sparing`). Where the autoencoder
-cannot reproduce the pictures well, its decoder learns first; the encoder never does, so every latent keeps its meaning.
+four times cheaper than an adversarial step. Beside the pairs it is shown what the base model draws
+(`mmgen.training.prior`), and it learns, with the preset `everything`, where that is disturbed least
+(`mmgen.training.sparing`). Where the autoencoder cannot reproduce the pictures well, its decoder learns first; the
+encoder never does, so every latent keeps its meaning.
+In a base with a memory the pairs become entries of it, and what is learned is to use those too: as in the training of
+the GAN, each pair is drawn from what the memory holds beside it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from mmgen.hub.files import read_captions
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
+from mmgen.models.memory import Memory
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.autoencoder import augment, feature_distance, random_crops
 from mmgen.training.cache import TrainingCache, build_cache
@@ -34,10 +38,11 @@ from mmgen.training.checkpoint import save_checkpoint
 from mmgen.training.config import FinetuneConfig, RunConfig
 from mmgen.training.control import Control, Halted, is_disk_full
 from mmgen.training.ema import Ema
-from mmgen.training.gan.batch import make_batch
+from mmgen.training.gan.batch import MemoryIndex, make_batch
 from mmgen.training.gan.losses import latent_l1_loss, prior_preservation_loss
 from mmgen.training.gan.sampler import Sampler
 from mmgen.training.gan.train import ConditionalGenerator, save_path
+from mmgen.training.memory import grow_memory
 from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.presets import choose
 from mmgen.training.prior import Prior, mix
@@ -57,10 +62,17 @@ DECODER_SHARE = 0.2
 
 @dataclass
 class Lesson:
-    """All that the steps of one fine-tuning read."""
+    """All that the steps of one fine-tuning read.
+
+    Attributes:
+        memory: the base's with the person's pairs in it, or None.
+        index: of that memory, for the person's samples.
+    """
 
     cache: TrainingCache
     sampler: Sampler
+    memory: Memory | None
+    index: MemoryIndex | None
     prior: Prior | None
     sparing: Sparing | None
     pictures: np.ndarray
@@ -114,6 +126,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
     ema = Ema(model, half_life=config.ema_images)
     learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
+    learned["memory"] = lesson.memory
     if pipe.decoder and not lesson.sparing:  # It goes on reading what it has learned to read.
         learned["decoder_fusion"] = pipe.decoder_fusion or pipe.fusion
     learner = MultimodalGANPipeline(
@@ -184,7 +197,12 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
     rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
     networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
     cache = build_cache(rows, varied, *networks, work, run.device, heed)
-    sampler = Sampler(cache, labels * rounds, rows["style"], concepts, targets=len(data), kinds=KINDS)
+    sampler = Sampler(cache, labels * rounds, rows["style"], concepts, len(data), KINDS, run.device)
+    memory, index = pipe.memory, None
+    if pipe.generator.memory_reader is not None:
+        slots = pipe.generator.config.memory_slots
+        memory, index = grow_memory(pipe.memory, data, cache, pipe.autoencoder, pipe.text_encoder, slots)
+        memory, index = memory and memory.to(run.device), index and index.to(run.device)
     captions = read_captions(base)
     prior = sparing = None
     if config.prior > 0 and captions:
@@ -194,7 +212,7 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
     elif config.prior > 0:
         print(f"Note: {base} brings no captions.txt, so nothing keeps it from forgetting what it knows.")
     watched = config.watch or list(dict.fromkeys(text for text in data["text"] if text))[:4]
-    return Lesson(cache, sampler, prior, sparing, varied, watched or [""])
+    return Lesson(cache, sampler, memory, index, prior, sparing, varied, watched or [""])
 
 
 @torch.inference_mode()
@@ -208,18 +226,16 @@ def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: 
 def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noise_channels: int, rng) -> torch.Tensor:
     """On the person's pairs, and on the base's drawings with their share of the batch."""
     kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if lesson.prior else 0
-    samples = torch.Generator().manual_seed(run.step_seed)
-    batch = make_batch(
-        lesson.cache, lesson.sampler.draw(run.config.batch_size - kept, samples), noise_channels, samples
-    )
-    z, condition, own = batch.z, batch.condition, len(batch.z)
+    generator = torch.Generator(run.device).manual_seed(run.step_seed)
+    samples = lesson.sampler.draw(run.config.batch_size - kept, generator)
+    batch = make_batch(lesson.cache, samples, noise_channels, generator, lesson.index)
+    z, condition, remembered, own = batch.z, batch.condition, batch.remembered, len(batch)
     recalled = lesson.prior.draw(kept, rng) if kept else None
     if recalled:
-        z, condition = mix(batch, recalled)
-    condition = {name: value.to(run.device) for name, value in condition.items()}
+        z, condition, remembered = mix(batch, recalled)
     with run.accelerator.autocast():
-        latents = model(z.to(run.device), condition).float()
-    loss = latent_l1_loss(latents[:own], batch.latents.to(run.device), batch.latent_weight.to(run.device))
+        latents = model(z, condition, remembered).float()
+    loss = latent_l1_loss(latents[:own], batch.latents, batch.latent_weight)
     if recalled:
         loss = (own * loss + kept * prior_preservation_loss(latents[own:], recalled.latents.to(run.device))) / len(z)
     return loss

@@ -17,9 +17,33 @@ PRESETS = {
 }
 """Plain name -> what it is for."""
 
+# Of what reads the memory each preset lets that learn which does its own work. A style is how much of what was found
+# passes as it is (the gate) and how the edges of it all are smoothed (the head); which entries are looked at, and for
+# what, stays. A concept is new words, so how an entry's words and their likeness count, where the tokens look (the
+# queries and keys of copying, and the cross-attention, which is what `.cross_attention.` is to words) have to learn;
+# what a patch of a latent means does not change with words, and neither do the maps that sum patches in place.
 _LEARNS = {
-    "style": ("generator.mapping.", "generator.from_pooled.", ".modulation.", "generator.norm.", "generator.to_patch."),
-    "concept": ("fusion.", "generator.from_pooled.", ".cross_attention.", ".modulation.", "generator.to_patch."),
+    "style": (
+        "generator.mapping.",
+        "generator.from_pooled.",
+        ".modulation.",
+        "generator.norm.",
+        "generator.to_patch.",
+        "generator.memory_reader.gate.",
+        "generator.head.",
+    ),
+    "concept": (
+        "fusion.",
+        "generator.from_pooled.",
+        ".cross_attention.",
+        ".modulation.",
+        "generator.to_patch.",
+        "generator.memory_reader.key_in.",
+        "generator.memory_reader.aligned_key.",
+        "generator.memory_reader.blocks.",
+        "generator.memory_reader.to_query.",
+        "generator.memory_reader.to_key.",
+    ),
     "everything": ("",),
 }
 

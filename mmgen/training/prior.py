@@ -3,6 +3,7 @@
 A checkpoint brings a list of the captions it was trained on. At every step of fine-tuning the base, frozen, draws some
 of them from fresh noise; the learner is to draw the same beside the person's pictures, so that what they do not touch
 stays as it was ("Learning without forgetting", Li and Hoiem 2016; prior preservation, DreamBooth, Ruiz et al. 2023).
+A base with a memory looks it up for them as it does in use, and the learner is shown the very same entries.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from mmgen.devices import autocast
 from mmgen.images import to_pil
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
+from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.gan.batch import Batch
+from mmgen.training.lookup import PromptLookup, has_memory
 
 REFERENCES = 96
 """How many of its own pictures the base is shown as references."""
@@ -34,11 +37,13 @@ class Recalled:
     Attributes:
         z: [n, noise_channels].
         condition: the arguments of `Fusion`, with one reference.
+        remembered: what the base looked at, or None for one without a memory.
         latents: [n, C, S, S].
     """
 
     z: torch.Tensor
     condition: dict[str, torch.Tensor]
+    remembered: Remembered | None
     latents: torch.Tensor
 
 
@@ -61,11 +66,14 @@ class Prior:
         chances = np.concatenate([np.full(len(group), len(group) ** -0.5) for group in groups])
         self.chances = chances / chances.sum()
         self.words = _encode(pipe, captions)
-        config = pipe.fusion.config
+        self.lookup = PromptLookup(pipe, captions) if has_memory(pipe) else None
+        config, latent = pipe.fusion.config, pipe.generator.config
         self.references = torch.zeros(1, config.reference_grid, config.reference_channels)
+        self.reference_latents = torch.zeros(1, latent.latent_channels, latent.latent_size, latent.latent_size)
         shown = self.draw(REFERENCES, np.random.default_rng((seed, 3)), kinds=(1.0, 0.0, 0.0, 0.0)).latents
         pictures = [to_pil(pipe.autoencoder.decode(one[None].to(pipe.device)).float())[0] for one in shown]
         self.references = pipe.encode_references(pictures).cpu()
+        self.reference_latents = pipe.reference_latents(pictures).cpu()
 
     @torch.no_grad()
     def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] = KINDS) -> Recalled:
@@ -86,10 +94,30 @@ class Prior:
         noise_channels = self.pipe.generator.config.noise_channels
         z = torch.from_numpy(rng.standard_normal((count, noise_channels)).astype(np.float32))
         device = self.pipe.device
+        remembered = self._remember(torch.from_numpy(chosen), condition, shown, rng)
         with autocast(device):
             fused = self.pipe.fusion(**{name: value.to(device) for name, value in condition.items()})
-            latents = self.pipe.generator(z.to(device), fused)
-        return Recalled(z, condition, latents.float().cpu())
+            latents = self.pipe.generator(z.to(device), fused, remembered=remembered and remembered.to(device))
+        return Recalled(z, condition, remembered, latents.float().cpu())
+
+    def _remember(
+        self, chosen: torch.Tensor, condition: dict[str, torch.Tensor], shown: torch.Tensor, rng: np.random.Generator
+    ) -> Remembered | None:
+        """What the base looks at for captions by number [n] and a reference each [n], on the CPU."""
+        if self.pipe.generator.memory_reader is None:
+            return None
+        weights, n = condition["reference_weights"], len(chosen)
+        absent = torch.zeros(n, 1, self.pipe.generator.config.memory_channels + 1)
+        references = Remembered(self.reference_latents[shown][:, None], absent[..., 1:], absent[..., 0], weights)
+        if self.lookup is None:  # As many slots as a person's batch has.
+            empty = absent.expand(-1, self.pipe.generator.config.memory_slots, -1)
+            blank = references.latents.new_zeros(*empty.shape[:2], *references.latents.shape[2:])
+            return _joined(Remembered(blank, empty[..., 1:], empty[..., 0], empty[..., 0]), references)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        found = self.lookup(chosen, weights[:, 0] > 0, generator)
+        entries = Remembered(found.latents, found.keys, found.likeness, found.weights).to("cpu")
+        entries.weights = entries.weights * condition["text_weight"][:, None]
+        return _joined(entries, references)
 
 
 def _encode(pipe: MultimodalGANPipeline, captions: list[str]) -> list[torch.Tensor]:
@@ -105,16 +133,34 @@ def _encode(pipe: MultimodalGANPipeline, captions: list[str]) -> list[torch.Tens
     return [tokens[index] for index in range(len(captions))]
 
 
-def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """A person's batch and what the base recalls, after it, as one: z and the arguments of `Fusion`."""
+def _joined(entries: Remembered, references: Remembered) -> Remembered:
+    """Entries of the memory, then references."""
+    pairs = zip(vars(entries).items(), vars(references).values(), strict=True)
+    return Remembered(**{name: torch.cat([ours, theirs], dim=1) for (name, ours), theirs in pairs})
+
+
+def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch.Tensor], Remembered | None]:
+    """A person's batch and what the base recalls, after it, as one: z, `Fusion`'s arguments, what is remembered."""
+    remembered = None
+    if recalled.remembered:
+        theirs = vars(recalled.remembered)
+        nothing = {name: value.new_zeros(len(batch), *value.shape[1:]) for name, value in theirs.items()}
+        ours = vars(batch.remembered) if batch.remembered else nothing
+        remembered = Remembered(**_mixed(ours, theirs))
+    z = torch.cat([batch.z, recalled.z.to(batch.z)])
+    return z, _mixed(batch.condition, recalled.condition), remembered
+
+
+def _mixed(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Both, by name, with as many word tokens, references or slots in one as in the other."""
     both = {}
-    for name, ours in batch.condition.items():
-        theirs = recalled.condition[name]
-        if ours.ndim > 1:  # As many word tokens, or references, in both.
-            length = max(ours.shape[1], theirs.shape[1])
-            ours, theirs = _longer(ours, length), _longer(theirs, length)
-        both[name] = torch.cat([ours, theirs])
-    return torch.cat([batch.z, recalled.z]), both
+    for name, mine in ours.items():
+        its = theirs[name].to(mine.device)
+        if mine.ndim > 1:
+            length = max(mine.shape[1], its.shape[1])
+            mine, its = _longer(mine, length), _longer(its, length)
+        both[name] = torch.cat([mine, its])
+    return both
 
 
 def _longer(x: torch.Tensor, length: int) -> torch.Tensor:

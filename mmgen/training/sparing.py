@@ -9,8 +9,9 @@ where C is the second moment of the layer's inputs while the base draws what it 
 diagonal, and d the damping: directions that the base uses much are left as they are, those it leaves free learn (the
 orthogonal weights modification of Zeng et al., Nature Machine Intelligence 2019; the same matrix makes the edits of
 MEMIT, Meng et al. 2023). Only the layers that draw learn: the self-attentions, the feed-forwards and the last layer of
-the generator. Those through which words and references come in, taught as much, cost the base more; and biases, norms
-and learned tokens act on every input alike.
+the generator. Those through which words, references and the memory come in, taught as much, cost the base more; and
+biases, norms and learned tokens act on every input alike. Of a base with a memory the inputs are those that it has
+while it looks at what it finds.
 """
 
 from __future__ import annotations

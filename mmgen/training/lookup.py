@@ -1,0 +1,80 @@
+"""A pipeline's memory, looked up for many prompts at once: what a pipeline does for one prompt, for whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
+from mmgen.models.memory import SAME, TEMPERATURE, Retrieved, text_keys, without_style
+from mmgen.pipeline import MultimodalGANPipeline, choose_keys, choose_style, things_of
+
+
+def has_memory(pipe: MultimodalGANPipeline) -> bool:
+    """Whether a pipeline has a memory with something in it, and a generator that looks at it."""
+    return pipe.memory is not None and len(pipe.memory) > 0 and pipe.generator.memory_reader is not None
+
+
+class PromptLookup:
+    """M prompts, each with what it is looked up by, as `MultimodalGANPipeline.memory_query` says.
+
+    Args:
+        pipe: a pipeline that `has_memory`; its parts are read, never changed.
+        prompts: as a person writes them, with a style's name or without.
+    """
+
+    @torch.no_grad()
+    def __init__(self, pipe: MultimodalGANPipeline, prompts: Sequence[str]):
+        self.memory, self.slots = pipe.memory, pipe.generator.config.memory_slots
+        split = [without_style(prompt, self.memory.config.styles) for prompt in prompts]
+        asked = [things_of(words) if words else [] for words, _ in split]
+        texts = list(dict.fromkeys(text for group in asked for text in group))
+        places = {text: place for place, text in enumerate(texts)}
+        keys = _keys(pipe, texts)
+        best = torch.cat([(some @ self.memory.text_keys.T).amax(1) for some in keys.split(512)]) if texts else keys
+        queries = keys.new_zeros(len(prompts), self.slots // 2, self.memory.config.key_channels)
+        self.whole = keys.new_zeros(len(prompts), self.memory.config.key_channels)
+        for row, group in enumerate(asked):
+            if group:
+                own = torch.tensor([places[text] for text in group], device=keys.device)
+                queries[row] = choose_keys(keys[own], best[own], self.slots // 2)
+                self.whole[row] = keys[own[0]]
+        self.queries = queries
+        self.is_whole = (queries[:, 0] == self.whole).all(1)
+        self.has_words = torch.tensor([bool(group) for group in asked], device=keys.device)
+        self.styles = torch.tensor([self.memory.style_number(style) for _, style in split], device=keys.device)
+
+    @torch.no_grad()
+    def __call__(self, prompts: torch.Tensor, has_references: torch.Tensor, generator: torch.Generator) -> Retrieved:
+        """Look up prompts by number [n], as `MultimodalGANPipeline.retrieve` does at truncation 1.
+
+        Args:
+            has_references: [n] bool; they say the style where the words do not.
+            generator: of all that a seed chooses.
+        """
+        memory, device = self.memory, self.queries.device
+        prompts, has_references = prompts.to(device), has_references.to(device)
+        queries, style = self.queries[prompts], self.styles[prompts].clone()
+        likeness = (self.whole[prompts] @ memory.text_keys.T)[:, memory.text.long()]
+        for row in ((style < 0) & ~has_references).nonzero()[:, 0].tolist():
+            style[row] = choose_style(memory.likeness_by_style(self.whole[prompts[row], None]), 1.0, generator)
+        same = (likeness > SAME) & self.is_whole[prompts, None]
+        excluded = same & (memory.style[None] == style[:, None])
+        found = memory.lookup(queries, style, excluded, TEMPERATURE, generator, self.slots)
+        found.likeness = likeness.gather(1, found.entries) * found.weights
+        found.weights = found.weights * self.has_words[prompts][:, None]
+        return found
+
+
+def _keys(pipe: MultimodalGANPipeline, texts: list[str], batch: int = 256) -> torch.Tensor:
+    """The keys of T texts [T, D]; texts of like length are read together."""
+    pieces = pipe.tokenizer(texts, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] if texts else []
+    keys = torch.zeros(len(texts), pipe.memory.config.key_channels, device=pipe.device)
+    order = sorted(range(len(texts)), key=lambda index: len(pieces[index]))
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        padded = pipe.tokenizer.pad({"input_ids": [pieces[row] for row in rows]}, return_tensors="pt").to(pipe.device)
+        tokens = text_tokens(pipe.text_encoder, padded["input_ids"], padded["attention_mask"])
+        keys[rows] = text_keys(tokens, padded["attention_mask"])
+    return keys
