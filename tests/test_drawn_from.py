@@ -270,11 +270,15 @@ def open_page(browser, memory_url) -> Iterator:
     assert not complaints
 
 
-def rows(page: Page) -> list[str]:
-    """The names of the entries in the list."""
-    labels = page.locator("#drawn-from li .drop")
-    expect(labels).to_have_count(4, timeout=WAIT)
-    return [one.get_attribute("aria-label").removeprefix("Drop ") for one in labels.all()]
+def listed(page: Page, client: Client, **values) -> dict[str, int]:
+    """Wait until the list shows what the endpoint tells; names of entries, the most used first, and their numbers."""
+    _, facts = preview(client, prompt=APPLE, **values)
+    names = {f"{one['label']}, {one['style']}": one["entry"] for one in facts["drawn_from"][0]}
+    drops = page.locator("#drawn-from li .drop")
+    expect(drops).to_have_count(len(names), timeout=WAIT)
+    for drop, name in zip(drops.all(), names, strict=True):
+        expect(drop).to_have_attribute("aria-label", f"Drop {name}", timeout=WAIT)
+    return names
 
 
 def shown_as(page: Page, client: Client, **values) -> None:
@@ -290,11 +294,10 @@ def shown_as(page: Page, client: Client, **values) -> None:
 
 def test_an_entry_is_dropped_and_pinned_on_the_page(open_page, client):
     page = open_page("?prompt=a+red+apple")
-    names = rows(page)
-    by_name = dict(zip(names, entries(preview(client, prompt=APPLE)[1]), strict=True))
+    names = listed(page, client)
     expect(page.locator("#drawn-from img:visible")).to_have_count(4, timeout=WAIT)
     expect(page.get_by_role("button", name="Reset")).to_be_hidden()
-    old, dropped = source(page), names[0]
+    old, (dropped, out) = source(page), next(iter(names.items()))
     button = page.get_by_role("button", name=f"Drop {dropped}")
     button.focus()
     page.keyboard.press("Enter")
@@ -302,18 +305,19 @@ def test_an_entry_is_dropped_and_pinned_on_the_page(open_page, client):
     expect(button).to_have_count(0)
     expect(page.locator("#drawn-from .chosen")).to_have_text("1 dropped")
     assert page.evaluate("document.activeElement.closest('#drawn-from') !== null")  # Not lost with the row.
-    shown_as(page, client, memory_dropped=[by_name[dropped]])
+    shown_as(page, client, memory_dropped=[out])
 
-    pinned = rows(page)[-1]
-    number = entries(preview(client, prompt=APPLE, memory_dropped=[by_name[dropped]])[1])[-1]
+    pinned, number = list(listed(page, client, memory_dropped=[out]).items())[-1]
     pin = page.get_by_role("button", name=f"Pin {pinned}")
     pin.click()
     expect(pin).to_have_attribute("aria-pressed", "true", timeout=WAIT)
     expect(page.locator("#drawn-from .chosen")).to_have_text("1 pinned, 1 dropped")
     for seed in (5, 6):  # It stays, whatever the seed looks up.
         seed_field(page).fill(str(seed))
-        shown_as(page, client, seed=seed, memory_dropped=[by_name[dropped]], memory_pinned=[number])
-        assert pinned in rows(page) and dropped not in rows(page)
+        chosen = {"seed": seed, "memory_dropped": [out], "memory_pinned": [number]}
+        shown_as(page, client, **chosen)
+        names = listed(page, client, **chosen)
+        assert pinned in names and dropped not in names
 
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.fill("a blue cat")
@@ -327,7 +331,7 @@ def test_an_entry_is_dropped_and_pinned_on_the_page(open_page, client):
 
 def test_the_weight_is_a_slider_and_the_sources_are_one_click(open_page, client, memory_url):
     page = open_page("?prompt=a+red+apple", permissions=["clipboard-read", "clipboard-write"])
-    rows(page)
+    listed(page, client)
     flat = page.locator("#drawn-from a").first
     assert flat.get_attribute("href") == "https://example.org/flat" and flat.inner_text() == "example.org/flat"
     page.get_by_role("button", name="Copy attributions").click()
@@ -343,9 +347,9 @@ def test_the_weight_is_a_slider_and_the_sources_are_one_click(open_page, client,
 
 
 @pytest.mark.parametrize("query", ["", "&__theme=dark"])
-def test_a_phone_shows_the_list_without_scrolling_sideways(open_page, query):
+def test_a_phone_shows_the_list_without_scrolling_sideways(open_page, client, query):
     page = open_page(f"?prompt=a+red+apple{query}", viewport={"width": 390, "height": 844})
-    rows(page)
+    listed(page, client)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for button in page.locator("#drawn-from button:visible").all():
         place = button.bounding_box()
