@@ -108,7 +108,7 @@ class MemoryReader(nn.Module):
         log_weights = torch.cat([weights[:, :, None].expand(-1, -1, len(place)).flatten(1), weights.new_ones(n, 1)], 1)
         aligned = torch.einsum("nklc,kcw->nlw", patches * weights[..., None, None].to(patches), self.aligned[kind])
         aligned = aligned + (self.aligned_key(keys) * weights[..., None]).sum(1, keepdim=True)
-        present = weights.sum(1).clamp_max(1.0)
+        present = weights.amax(1).clamp_max(1.0)
         return MemoryTokens(tokens, log_weights.log(), aligned, patches.flatten(1, 2), present)
 
     def attend(self, layer: int, x: torch.Tensor, memory: MemoryTokens) -> torch.Tensor:
