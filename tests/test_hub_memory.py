@@ -1,4 +1,4 @@
-"""A checkpoint with a memory on the Hub: its files, its card and its licence, and the same picture wherever it is drawn."""
+"""A checkpoint with a memory on the Hub: its files, its card and licence, and the same picture wherever it is drawn."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ def test_what_is_built_is_shown(built, capsys):
 
 def test_two_ranks_build_the_same(built, pairs, checkpoint, tmp_path, monkeypatch):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    small = "import runpy, mmgen.training.index as i\ni.PART, i.BATCH = 16, 8\nrunpy.run_module('mmgen', run_name='__main__')"
+    small = "import runpy, mmgen.training.index as i\ni.PART, i.BATCH = 16, 8\n"
+    small += "runpy.run_module('mmgen', run_name='__main__')"
     (tmp_path / "small.py").write_text(small)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += [str(tmp_path / "small.py"), *build(pairs, checkpoint, tmp_path / "two")]
