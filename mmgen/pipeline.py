@@ -457,13 +457,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
         words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
-        # Articles only blur a key; of several things each is read by itself too.
-        keys = self.encode_keys(things_of(words))
+        things = things_of(words)
+        texts = list(dict.fromkeys(things))
+        keys = self.encode_keys(texts)[[texts.index(thing) for thing in things]]
         best = memory.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
-        queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
-        return MemoryQuery(keys[:1], queries, memory.style_number(style) if style else None)
+        whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
+        return MemoryQuery(whole, queries, memory.style_number(style) if style else None)
 
     @torch.no_grad()
     def encode_keys(self, texts: Sequence[str]) -> torch.Tensor:
@@ -626,26 +627,26 @@ class MultimodalGANPipeline(DiffusionPipeline):
 
 
 def things_of(words: str) -> list[str]:
-    """What a prompt without its style is looked up by: all of it, then each thing that it names, without articles.
+    """What a prompt without its style may be looked up by: its words, the same without the article, and its things.
 
-    >>> things_of("a beautiful sunset on the beach")
-    ['beautiful sunset on the beach', 'beautiful sunset', 'beach']
-    >>> things_of("a cat")
-    ['cat']
+    >>> things_of("a sunset on the beach")
+    ['a sunset on the beach', 'sunset on the beach', 'sunset', 'beach']
     """
-    return list(dict.fromkeys([subject(words), *phrases(words)[:MAX_THINGS]]))
+    return [words, subject(words), *phrases(words)[:MAX_THINGS]]
 
 
-def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> torch.Tensor:
-    """The keys of the slots of a half, [count, D], from keys [T, D] of `things_of` a prompt.
+def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """From keys [2 + T, D] of `things_of` a prompt: that of the whole [1, D], and those of a half's slots [count, D].
 
-    Of several things, where nothing like all of them together is known, each has slots of its own.
+    The whole is with or without its article, whichever finds more. Of several things, where nothing like all of them
+    together is known, each has slots of its own.
 
     Args:
-        best: [T], how like each key its nearest entry is.
+        best: [2 + T], how like each key its nearest entry is.
     """
-    chosen = keys[1:] if len(keys) > 2 and best[0] < WHOLE else keys[:1]
-    return chosen[torch.arange(count, device=keys.device) % len(chosen)]
+    whole = keys[int(best[1] > best[0])][None]
+    chosen = keys[2:] if len(keys) > 3 and best[:2].max() < WHOLE else whole
+    return whole, chosen[torch.arange(count, device=keys.device) % len(chosen)]
 
 
 def choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:

@@ -69,7 +69,8 @@ def rows_of(memory: Memory, start: int = 0) -> list[tuple[str, str]]:
 
 
 @torch.no_grad()
-def test_many_prompts_are_looked_up_by_what_one_is(pipe):
+def test_many_prompts_are_looked_up_by_what_one_is(pipe, monkeypatch):
+    monkeypatch.setattr("mmgen.pipeline.WHOLE", 1.1)  # All texts are alike to an encoder that was never trained.
     lookup = PromptLookup(pipe, PROMPTS)
     for row, prompt in enumerate(PROMPTS):
         query = pipe.memory_query(prompt)

@@ -178,7 +178,8 @@ CONCEPTS = [*LABELS[:2], LABELS[2], LABELS[1], *LABELS[4:]]
 
 
 @pytest.fixture
-def index(cache) -> MemoryIndex:
+def index(cache, monkeypatch) -> MemoryIndex:
+    monkeypatch.setattr("mmgen.models.memory.ENOUGH", 0)  # Levels for these nine alone, to know them again.
     kept = np.arange(9)
     texts = [cache.captions[i] for i in cache.first_caption.tolist()]
     known = list(dict.fromkeys(texts[:9]))

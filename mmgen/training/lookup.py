@@ -38,8 +38,7 @@ class PromptLookup:
         for row, group in enumerate(asked):
             if group:
                 own = torch.tensor([places[text] for text in group], device=keys.device)
-                queries[row] = choose_keys(keys[own], best[own], self.slots // 2)
-                self.whole[row] = keys[own[0]]
+                self.whole[row : row + 1], queries[row] = choose_keys(keys[own], best[own], self.slots // 2)
         self.queries = queries
         self.is_whole = (queries[:, 0] == self.whole).all(1)
         self.has_words = torch.tensor([bool(group) for group in asked], device=keys.device)
@@ -58,7 +57,7 @@ class PromptLookup:
         queries, style = self.queries[prompts], self.styles[prompts].clone()
         likeness = (self.whole[prompts] @ memory.text_keys.T)[:, memory.text.long()]
         for row in ((style < 0) & ~has_references).nonzero()[:, 0].tolist():
-            style[row] = choose_style(memory.likeness_by_style(self.whole[prompts[row], None]), 1.0, generator)
+            style[row] = choose_style(memory.likeness_by_style(self.whole[prompts[row]][None]), 1.0, generator)
         same = (likeness > SAME) & self.is_whole[prompts, None]
         excluded = same & (memory.style[None] == style[:, None])
         found = memory.lookup(queries, style, excluded, TEMPERATURE, generator, self.slots)
