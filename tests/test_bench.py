@@ -26,9 +26,8 @@ from mmgen.evaluation.report import table
 from mmgen.evaluation.retrieval import Questions, names_style, questions, retrieval, style_followed
 from mmgen.images import to_tensor
 from mmgen.models.encoders import text_tokens
-from mmgen.models.memory import Memory, fingerprint, text_keys
+from mmgen.models.memory import Memory, encoder_fingerprint, fingerprint, text_keys
 from mmgen.pipeline import GANPipelineOutput, MemoryShare
-from mmgen.training.memory import encoder_fingerprint
 
 STYLES = ("plain", "pale", "squat")
 
