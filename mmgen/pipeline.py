@@ -21,6 +21,7 @@ from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_token
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
 from mmgen.models.memory import (
+    SAME,
     TEMPERATURE,
     Memory,
     Retrieved,
@@ -448,6 +449,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
     def memory_query(self, prompt: str, notes: list[str] | None = None) -> MemoryQuery | None:
         """What to look up for a prompt: its words without the style, each thing by itself where it names several.
 
+        Several things are looked up together where the memory knows something that is like all of them.
+
         Returns:
             None where there is no memory, or nothing to look up.
         """
@@ -457,16 +460,18 @@ class MultimodalGANPipeline(DiffusionPipeline):
         words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
-        # Articles only blur a key; of several things each is read by itself too.
-        keys = self.encode_keys(list(dict.fromkeys([subject(words), *phrases(words)[:MAX_THINGS]])))
+        # An article only blurs a key, unless a label has it too; of several things each is read by itself as well.
+        things = list(dict.fromkeys(phrases(words)[:MAX_THINGS]))
+        keys = self.encode_keys([subject(words), words, *things])
         best = memory.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
         # Of several things, where nothing like all of them together is known, each has slots of its own.
         slots = self.generator.config.memory_slots // 2
-        chosen = keys[1:] if len(keys) > 2 and best[0] < WHOLE else keys[:1]
+        whole = keys[1:2] if best[1] > SAME else keys[:1]
+        chosen = keys[2:] if len(things) > 1 and best[:2].max() < WHOLE else whole
         queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
-        return MemoryQuery(keys[:1], queries, memory.style_number(style) if style else None)
+        return MemoryQuery(whole, queries, memory.style_number(style) if style else None)
 
     @torch.no_grad()
     def encode_keys(self, texts: Sequence[str]) -> torch.Tensor:
@@ -488,7 +493,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
     ) -> Retrieved:
         """Look up the memory, n = 1; the seed chooses among what is near, and the style where none is given.
 
-        What was asked for itself, the same words in the same style, is never found.
+        What was asked for itself, the same words in the same style, is never found, unless it is one thing of several.
         """
         memory, generator = self.looked_up, torch.Generator().manual_seed(seed + 2**33)
         excluded = None
