@@ -20,7 +20,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     told = getattr(torch.cpu, "get_capabilities", dict)  # Older releases of PyTorch do not tell.
-    capabilities = told() if device.type == "cpu" else {}
+    capabilities: dict[str, bool] = told() if device.type == "cpu" else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 

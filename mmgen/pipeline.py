@@ -448,6 +448,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
     def memory_query(self, prompt: str, notes: list[str] | None = None) -> MemoryQuery | None:
         """What to look up for a prompt: its words without the style, each thing by itself where it names several.
 
+        Several things are looked up together where the memory knows something that is like all of them.
+
         Returns:
             None where there is no memory, or nothing to look up.
         """
@@ -486,7 +488,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
     ) -> Retrieved:
         """Look up the memory, n = 1; the seed chooses among what is near, and the style where none is given.
 
-        What was asked for itself, the same words in the same style, is never found.
+        What was asked for itself, the same words in the same style, is never found, unless it is one thing of several.
         """
         memory, generator = self.looked_up, torch.Generator().manual_seed(seed + 2**33)
         excluded = None

@@ -110,7 +110,7 @@ def test_what_is_copied_is_told(generator):
 
 
 @torch.no_grad()
-def test_a_generator_that_gets_a_memory_draws_as_before_at_first():
+def test_a_generator_that_gets_a_memory_draws_as_before_without_it_and_copies_at_once():
     torch.manual_seed(0)
     old = Generator(**SIZES).eval()
     for parameter in old.parameters():
@@ -122,7 +122,7 @@ def test_a_generator_that_gets_a_memory_draws_as_before_at_first():
     assert torch.equal(new(z, fused), before)
     looked = new(z, fused, remembered=remembered())
     copied = remembered().latents.abs().mean() + before.abs().mean()
-    assert 0 < (looked - before).abs().mean() < 0.03 * copied
+    assert 0.1 * copied < (looked - before).abs().mean() < 0.4 * copied  # Copies pass by about a quarter.
     assert new.config.memory_slots == 4 and new.with_memory(4, 6, head_channels=8).config == new.config
     assert torch.equal(new.with_memory(4, 6, head_channels=8)(z, fused, remembered=remembered()), looked)
 

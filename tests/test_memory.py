@@ -23,6 +23,7 @@ from mmgen.checkpoints import open_memory
 from mmgen.errors import UserError
 from mmgen.models.memory import (
     CANDIDATES,
+    SAME,
     WINDOW,
     Memory,
     dequantise,
@@ -33,6 +34,7 @@ from mmgen.models.memory import (
     quantise,
     without_style,
 )
+from mmgen.pipeline import WHOLE
 from mmgen.training.checkpoint import save_checkpoint
 
 
@@ -214,17 +216,37 @@ def test_a_generator_without_slots_has_no_memory(tmp_path):
         plain.use_memory(build())
 
 
-def test_each_thing_of_a_prompt_is_looked_up(pipe):
+def test_each_thing_of_a_prompt_is_looked_up_where_nothing_is_like_all_of_them(pipe, monkeypatch):
+    monkeypatch.setattr("mmgen.pipeline.WHOLE", 1.01)
     query = pipe.memory_query("a red apple on a blue star, flat style")
-    apple, star = pipe.encode_keys(["red apple", "blue star"])
+    both, apple, star = pipe.encode_keys(["red apple on a blue star", "red apple", "blue star"])
     assert torch.allclose(query.keys, torch.stack([apple, star]), atol=1e-5)
+    assert torch.allclose(query.whole, both[None], atol=1e-5)
     assert pipe.memory.config.styles[query.style] == "flat"
     one = pipe.memory_query("red apple")
-    assert torch.equal(one.keys[0], one.keys[1]) and one.style is None
+    assert torch.equal(one.keys, one.whole.expand(2, -1)) and one.style is None
     found = pipe.retrieve(query, 0, truncation=0.0)
     labels = [pipe.memory.about(int(entry)) for entry in found.entries[0]]
-    assert [about["label"] for about in labels[:2]] == ["red apple", "blue star"]
-    assert not [a for a in labels if a["style"] == "flat" and a["label"] in ("red apple", "blue star")]
+    assert [about["label"] for about in labels] == ["red apple", "blue star"] * 2
+    assert [about["style"] == "flat" for about in labels] == [False, False, True, True]
+    # How alike they are is said of all the words.
+    assert torch.allclose(found.likeness, pipe.memory.likeness(query.whole, found.entries), atol=1e-5)
+    assert found.likeness.max() < SAME
+
+
+def test_several_things_are_looked_up_together_where_something_is_like_all_of_them(pipe):
+    query = pipe.memory_query("a red apple on a blue star, flat style")
+    assert pipe.memory.nearest(query.whole) >= WHOLE
+    assert torch.equal(query.keys, query.whole.expand(2, -1))
+
+
+@pytest.mark.parametrize("label", ["cat on a mat", "a cat on a mat"])
+def test_what_was_asked_for_is_not_found_whether_its_label_has_an_article(mine, label):
+    (entry,) = mine.memory.add([picture(1)], label, style="flat")
+    for prompt, never in (("a cat on a mat, flat style", True), ("a cat on a mat, round style", False)):
+        query = mine.memory_query(prompt)
+        assert mine.memory.nearest(query.whole) > SAME
+        assert (entry in mine.retrieve(query, 0, truncation=0.0).entries) != never
 
 
 def test_words_that_are_like_nothing_give_a_note(mine):

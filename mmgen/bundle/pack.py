@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,14 +79,14 @@ def make_bundle(recipe: BundleRecipe, output: Path, most: int) -> list[Path]:
         pack_encoders(recipe.encoders, folder / "encoders", captions)
         pack_part(recipe.autoencoder, folder / "autoencoder")
         if recipe.base:
-            for part in ("fusion", "generator"):
-                pack_part(recipe.base / part, folder / "base" / part)
+            for name in ("fusion", "generator"):
+                pack_part(recipe.base / name, folder / "base" / name)
         if not recipe.no_wheels:
             pack_wheels(folder / "wheels", recipe.wheels, recipe.python)
         (folder / OPTIONS).write_text(json.dumps(recipe.train_options, indent=2) + "\n")
         # Leave room for run.sh and the digests.
         parts = write_parts(folder, output, NAME, most - (1 << 16))
-    digests = "".join(f"{sha256(part)}  {part.name}\n" for part in parts)
+    digests = "".join(f"{sha256(file)}  {file.name}\n" for file in parts)
     folders = []
     for number, part in enumerate(parts, start=1):
         folders.append(output / f"part-{number}")
@@ -116,18 +117,20 @@ def pack_data(source: Path, target: Path) -> None:
     if not packages.is_dir():
         shutil.copytree(source, target)
         return
-    wanted = [(emoji.LABELS, lambda name: name.startswith("en/") and name.endswith(".json"))]
-    for emoji_set in emoji.SETS:
-        is_icons = "iconify" in emoji_set.package.archive
-        wanted.append((emoji_set.package, (lambda name: name.endswith(".json")) if is_icons else None))
-    for package, some in wanted:
+    sets = [emoji_set.package for emoji_set in emoji.SETS]
+    for package in (emoji.LABELS, *sets):
         if not (packages / package.archive).is_file():
             raise UserError(f"{packages} lacks {package.archive}. Make the data set anew: mmgen data emoji.")
-        if some:
-            npm.reduce(package, packages, target / "packages", some)
+        if package is emoji.LABELS or "iconify" in package.archive:
+            folder = "en/" if package is emoji.LABELS else ""
+            npm.reduce(package, packages, target / "packages", partial(_is_json_in, folder))
         else:  # Pictures, which cannot be packed tighter.
             (target / "packages").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(packages / package.archive, target / "packages" / package.archive)
+
+
+def _is_json_in(folder: str, name: str) -> bool:
+    return name.startswith(folder) and name.endswith(".json")
 
 
 def captions_of(source: Path) -> list[str]:

@@ -21,7 +21,8 @@ class _Splitter(io.RawIOBase):
     def __init__(self, folder: Path, name: str, most: int):
         self.folder, self.name, self.most = folder, name, most
         self.files: list[Path] = []
-        self._file, self._left = None, 0
+        self._file: io.BufferedWriter | None = None
+        self._left = 0
 
     def writable(self) -> bool:
         return True
@@ -29,10 +30,9 @@ class _Splitter(io.RawIOBase):
     def write(self, data) -> int:
         view = memoryview(data)
         while len(view):
-            if not self._left:
-                self._next()
+            file = self._file if self._file and self._left else self._next()
             some = view[: self._left]
-            self._file.write(some)
+            file.write(some)
             self._left -= len(some)
             view = view[len(some) :]
         return len(data)
@@ -42,11 +42,13 @@ class _Splitter(io.RawIOBase):
             self._file.close()
         super().close()
 
-    def _next(self) -> None:
+    def _next(self) -> io.BufferedWriter:
         if self._file:
             self._file.close()
         self.files.append(self.folder / f"{self.name}.{len(self.files) + 1}")
-        self._file, self._left = open(self.files[-1], "wb"), self.most
+        file = open(self.files[-1], "wb")
+        self._file, self._left = file, self.most
+        return file
 
 
 def write_parts(source: Path, folder: Path, name: str, most: int) -> list[Path]:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmgen.bundle.pack import OPTIONS, unpack_encoders
@@ -47,17 +48,17 @@ def main(work: Path, output: Path, seconds: float, begun: float) -> int:
             say(f"{counts.total()} pictures in {source}")
 
     run = work / "train" / "gan"
-    command = [sys.executable, "-m", "mmgen", "train", "default", "--output", work / "train", "--cache", work / "cache"]
-    command += ["--encoders", work / "encoders", "--autoencoder", work / "autoencoder", "--captioner-share", 0]
-    command += [word for source in sources for word in ("--data", source)]
-    command += ["--base", work / "base"] if (work / "base").is_dir() else []
-    command += ["--minutes", f"{seconds / 60:.4f}", "--deadline", f"{end - reserve:.0f}", "--save-minutes", 1000]
-    command += ["--log-with", "none", "--sample-minutes", 2, *json.loads((work / OPTIONS).read_text())]
-    command = [str(word) for word in command]
+    options = ["--output", work / "train", "--cache", work / "cache", "--captioner-share", 0]
+    options += ["--encoders", work / "encoders", "--autoencoder", work / "autoencoder"]
+    options += [word for source in sources for word in ("--data", source)]
+    options += ["--base", work / "base"] if (work / "base").is_dir() else []
+    options += ["--minutes", f"{seconds / 60:.4f}", "--deadline", f"{end - reserve:.0f}", "--save-minutes", 1000]
+    options += ["--log-with", "none", "--sample-minutes", 2, *json.loads((work / OPTIONS).read_text())]
+    command = [sys.executable, "-m", "mmgen", "train", "default", *(str(word) for word in options)]
     say(shlex.join(command))
     log = work / "train.log"
     training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    echo = threading.Thread(target=_echo, args=(training, log), daemon=True)
+    echo = threading.Thread(target=_echo, args=(training.stdout, log), daemon=True)
     echo.start()
 
     number, next_time = 0, begun + EVERY
@@ -104,10 +105,10 @@ def main(work: Path, output: Path, seconds: float, begun: float) -> int:
     return training.returncode
 
 
-def _echo(process: subprocess.Popen, log: Path) -> None:
+def _echo(lines: Iterable[str], log: Path) -> None:
     """Pass on what a process says, and keep it."""
     with log.open("w") as file:
-        for line in process.stdout:
+        for line in lines:
             print(line, end="", flush=True)
             file.write(line)
             file.flush()

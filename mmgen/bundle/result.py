@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from mmgen.bundle.parts import read_parts, whole_series, write_parts
 from mmgen.errors import UserError
+from mmgen.hub.files import CAPTIONS_FILE, read_captions
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
-from mmgen.models.memory import Memory
+from mmgen.models.memory import Memory, encoder_fingerprint
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.checkpoint import CAPTIONS_FILE, read_captions, save_checkpoint
-from mmgen.training.memory import encoder_fingerprint
+from mmgen.training.checkpoint import save_checkpoint
 
 MOST = 16 * 2**20
 """Bytes of a part that comes back."""
@@ -166,7 +166,7 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         memory = build_memory(rows, made, pipe.autoencoder, pipe.text_encoder, generator.config.memory_slots)[0]
         pipe.to("cpu")
         return memory
-    if pipe.memory is None:
+    if pipe.memory is None or not len(pipe.memory):
         raise UserError("This generator looks at a memory, and the base has none. Add --data, what it was trained on.")
     if pipe.memory.config.image_encoder_hash != encoder_fingerprint(pipe.autoencoder):
         raise UserError("The base's memory was made by another autoencoder. Add --data, what it was trained on.")

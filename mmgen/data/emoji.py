@@ -93,7 +93,9 @@ def list_emoji(
     archives = {emoji_set.key: npm.fetch(emoji_set.package, packages) for emoji_set in sets}
     packed = [archives[emoji_set.key] for emoji_set in sets if emoji_set.package.name.startswith("@iconify-json/")]
     names = EmojiNames(archive, labels, packed)
-    rows, contents, published = [], [], {}
+    rows: list[dict] = []
+    contents: list[str | bytes] = []
+    published: dict[str, int] = {}
     for emoji_set in sets:
         archive = archives[emoji_set.key]
         if archive in packed:
@@ -108,11 +110,11 @@ def list_emoji(
         elif archive in packed:
             drawings, known = _drawings(icons, codes, labels, names, emoji_set.key), labels
         else:
-            coded = {}
+            coded: dict[str, tuple[str, bytes]] = {}
             for name, content in files.items():  # Some come twice, with a variation selector and without.
                 coded.setdefault(code_points(Path(name).stem), (Path(name).stem, content))
             drawings, known = ((code, *drawing) for code, drawing in coded.items() if code in labels), labels
-        drawn = Counter()
+        drawn: Counter[str] = Counter()
         for code, name, content in drawings:
             stem = f"{code}_{drawn[code]}" if drawn[code] else code
             drawn[code] += 1

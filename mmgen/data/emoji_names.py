@@ -49,7 +49,8 @@ class EmojiNames:
     """
 
     def __init__(self, archive: Path, labels: dict[str, dict], sets: Iterable[Path]):
-        self._codes = found = {}
+        found: dict[str, str] = {}
+        self._codes = found
         for code, known in labels.items():
             found.setdefault(slug(known["label"]), code)
         for icons in sets:

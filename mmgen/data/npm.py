@@ -11,13 +11,14 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mmgen.errors import UserError
 
 REDUCED = "reduced.json"
 """Checksums of the archives beside it that hold a part of their package."""
 
-PRESET = 1
+PRESET: Final = 1
 """Of xz: smaller than what is published, and several times as fast as its default."""
 
 

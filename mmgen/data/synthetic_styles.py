@@ -125,7 +125,7 @@ def draw_treatment(number: int, seed: int = 0) -> Treatment:
         outline_colour=_palette_ink(rng, colours, dark),
         shadow=rng.choices(("none", "soft", "hard"), (65, 20, 15))[0],
         ground=ground,
-        ground_colours=(top, rng.choice((top, top, tuple(0.75 * value for value in top)))),
+        ground_colours=(top, rng.choice((top, top, (0.75 * top[0], 0.75 * top[1], 0.75 * top[2])))),
     )
 
 
@@ -138,8 +138,12 @@ def _colour(rng: random.Random, darkest: float, lightest: float) -> Colour:
     """A colour of any hue whose lightness lies between two."""
     hue, saturation, lightness = rng.random(), rng.uniform(0.35, 0.9), rng.uniform(darkest, lightest)
     low, high = _ends(lightness, saturation)
-    waves = (abs((hue + shift) % 1 * 6 - 3) - 1 for shift in (0, 2 / 3, 1 / 3))
-    return tuple(low + (high - low) * min(1.0, max(0.0, wave)) for wave in waves)
+
+    def channel(shift: float) -> float:
+        wave = abs((hue + shift) % 1 * 6 - 3) - 1
+        return low + (high - low) * min(1.0, max(0.0, wave))
+
+    return channel(0), channel(2 / 3), channel(1 / 3)
 
 
 def _ends(lightness: float, saturation: float) -> tuple[float, float]:

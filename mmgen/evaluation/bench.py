@@ -34,7 +34,7 @@ from mmgen.evaluation.retrieval import (
     style_followed,
 )
 from mmgen.images import psnr, to_tensor
-from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.pipeline import MemoryShare, MultimodalGANPipeline
 
 DIVERSE_SEEDS = 8
 PART = 200
@@ -66,7 +66,8 @@ def split_scores(
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
     own, others = _two_lots(real, asked)
     first = Questions(asked.rows[: _part(count)], asked.seeds[: _part(count)])
-    kept, found = [], []  # The first pictures, for the decoder and the second extractor; and what all looked up.
+    kept: list[Image.Image] = []  # The first pictures, for the decoder and the second extractor.
+    found: list[list[MemoryShare]] = []  # What all looked up.
     pictures = draw(pipe, progress(prompts, split), asked.seeds, found)
     raw = extractor.extract(_keeping(pictures, kept, len(first.rows)))
     vectors = real.compare(raw)
@@ -351,16 +352,16 @@ def unseen_style_scores(
     asked = questions(real, UNSEEN_STYLE, count)
     rng = np.random.default_rng(17)
     held_out = np.flatnonzero(real.splits == UNSEEN_STYLE)
-    references = []
+    offered = []
     for row in asked.rows:
         others = held_out[(real.styles[held_out] == real.styles[row]) & (real.labels[held_out] != real.labels[row])]
-        references.append(int(rng.choice(others)) if len(others) else -1)
-    chosen = np.flatnonzero(np.array(references) >= 0)
+        offered.append(int(rng.choice(others)) if len(others) else -1)
+    chosen = np.flatnonzero(np.array(offered) >= 0)
     if not len(chosen):
         raise UserError(f"The split {UNSEEN_STYLE} shows one label alone; a style needs two or more to be asked.")
-    rows, references = asked.rows[chosen], np.array(references)[chosen]
+    rows, references = asked.rows[chosen], np.array(offered)[chosen]
     labels, styles = real.labels[rows], real.styles[rows]
-    found: list = []
+    found: list[list[MemoryShare]] = []
 
     def pictures() -> Iterable[Image.Image]:
         for row, reference, seed in progress(

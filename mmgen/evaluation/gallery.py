@@ -115,8 +115,9 @@ def gallery(splits, extractor: FeatureExtractor, cache: Path, progress: Progress
 
 
 def _standardised(columns: dict[str, np.ndarray], raw: np.ndarray) -> Gallery:
+    paths, labels, styles, splits, prompts, names = (columns[name] for name in _COLUMNS)
     even = np.sqrt(np.maximum(raw, 0))
-    made = Gallery(**columns, raw=raw, seen=raw, mean=even.mean(0), spread=even.std(0) + 1e-3)
+    made = Gallery(paths, labels, styles, splits, prompts, names, raw, raw, even.mean(0), even.std(0) + 1e-3)
     made.seen = made.compare(raw)
     return made
 

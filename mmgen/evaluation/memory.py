@@ -79,11 +79,12 @@ def memory_scores(
     best = seen[[place[best_entry(found[index])] for index in rows]]
     ranks = retrieval(real, best, labels[rows], seed=1, left_out=left_out[rows])
     followed, _ = style_followed(real, best, labels[rows], styles[rows])
-    near, near_real = [], []
+    near: list[float] = []
+    near_real: list[float] = []
     for index in rows:
         entries = seen[[place[share.entry] for share in found[index]]]
         for distances, vector in ((near, vectors[index]), (near_real, real.seen[asked.rows[index]])):
-            distances.append(np.sqrt(squared_distances(vector[None], entries).min()))
+            distances.append(float(np.sqrt(squared_distances(vector[None], entries).min())))
     words_alone = extractor.extract(
         draw(pipe, progress(real.prompts[asked.rows], "without memory"), asked.seeds, memory_weight=0.0)
     )

@@ -41,13 +41,15 @@ def draw(
 
     Args:
         found: a list that is given of each picture the entries of the memory that were looked up for it.
-        options: for the pipeline.
+        options: for the pipeline, but for `output_type`.
     """
     for prompt, seed in zip(prompts, seeds, strict=True):
         output = pipe(prompt, seed=int(seed), **options)
         if found is not None:
             found.append(output.drawn_from[0] if output.drawn_from else [])
-        yield output.images[0]
+        image = output.images[0]
+        assert isinstance(image, Image.Image)  # As no other output type is asked for.
+        yield image
 
 
 @dataclass

@@ -77,7 +77,8 @@ def comparison(
     chosen = spread_rows(data, count, seed)
     captions = [caption_of(row) for row in chosen]
     real = [open_picture(row["image"]["path"]) for row in chosen]
-    drawn, best = [], []
+    drawn: list[Image.Image] = []
+    best = []
     for caption in captions:
         output = pipe(caption, seed=seed)
         drawn += output.images

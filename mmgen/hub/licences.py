@@ -41,8 +41,8 @@ def strictest(licences: Iterable[str]) -> str:
     """
     names = {" ".join(licence.lower().split()) for licence in licences}
     names = {_ALIASES.get(name, name) for name in names}
-    kinds = {name: next((n for n, kind in enumerate(_KINDS) if kind.fullmatch(name)), None) for name in names}
-    if not names or None in kinds.values():
+    kinds = {name: n for name in names for n, kind in enumerate(_KINDS) if kind.fullmatch(name)}
+    if not kinds or len(kinds) < len(names):
         return OTHER
     families = {re.sub(r"-?\d.*", "", name) for name, kind in kinds.items() if kind >= _SHARE_ALIKE}
     if len(families) > 1:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -126,8 +127,8 @@ class IndexedMemory:
         """An array from its file: what has rows stays there, mapped into memory."""
         stays = len(shape) > 1 and shape[0] > 0
         array = np.load(self.folder / f"{name}.npy", mmap_mode="r" if stays else None, allow_pickle=False)
-        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
-            array._mmap.madvise(mmap.MADV_RANDOM)  # What lies beside a row is not read along with it.
+        if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+            array.base.madvise(mmap.MADV_RANDOM)  # What lies beside a row is not read along with it.
         if array.dtype != kind or array.shape != shape:
             raise ValueError(f"{name}.npy holds {array.dtype} {array.shape} instead of {np.dtype(kind)} {shape}")
         return array.view(np.ndarray)  # Which is read in a fifth of the time of a `memmap`.
@@ -227,24 +228,21 @@ class IndexedMemory:
         asked = _array_of(queries[0])
         asked = np.repeat(asked[None], half, 0) if asked.ndim == 1 else asked
         left_out = None if excluded is None else excluded[0].cpu().numpy()
-        places, wanted = {}, int(style[0])
-        for key in asked:
-            places[key.tobytes()] = places.get(key.tobytes(), 0) + 1
+        places, wanted = Counter(key.tobytes() for key in asked), int(style[0])
         found: list[int] = []
-        likeness: list[float] = []
+        scored: list[float] = []
         for own in (False, True):
             taken: list[int] = []
-            for key, count in places.items():
-                key = np.frombuffer(key, dtype=np.float32)
+            for numbers, count in places.items():
+                key = np.frombuffer(numbers, dtype=np.float32)
                 same = asked if own and never_same else None
                 entries, scores = self._candidates(key, wanted, own, left_out, same, taken)
                 values, chosen = choose(torch.from_numpy(scores)[None], count, temperature, generator)
                 found += [int(entries[place]) for place in chosen[0].tolist()]
                 taken += found[-count:]
-                likeness += values[0].tolist()
-        entries = torch.tensor([found], device=queries.device)
-        likeness = torch.tensor([likeness], device=queries.device)
-        return self.read(entries, likeness, (likeness > -1.5).float())
+                scored += values[0].tolist()
+        likeness = torch.tensor([scored], device=queries.device)
+        return self.read(torch.tensor([found], device=queries.device), likeness, (likeness > -1.5).float())
 
     def _candidates(
         self,

@@ -83,6 +83,14 @@ class Memory(ModelMixin, ConfigMixin):
         image_encoder_hash, text_encoder_hash: of the networks that made latents and keys (`fingerprint`).
     """
 
+    codes: torch.Tensor
+    levels: torch.Tensor
+    text_keys: torch.Tensor
+    text: torch.Tensor
+    concept: torch.Tensor
+    style: torch.Tensor
+    source: torch.Tensor
+
     @register_to_config
     def __init__(
         self,
@@ -138,7 +146,9 @@ class Memory(ModelMixin, ConfigMixin):
         """
         kinds = sorted(set(styles))
         origins = list(dict.fromkeys(sources))
-        numbers = {concept: number for number, concept in enumerate(dict.fromkeys(concepts))}
+        number_of_style = {style: number for number, style in enumerate(kinds)}
+        number_of_concept = {concept: number for number, concept in enumerate(dict.fromkeys(concepts))}
+        number_of_origin = {origin: number for number, origin in enumerate(origins)}
         memory = cls(
             entries=len(latents),
             texts=list(texts),
@@ -155,12 +165,9 @@ class Memory(ModelMixin, ConfigMixin):
             memory.codes[start : start + 256] = quantise(latents[start : start + 256].float(), memory.levels)
         memory.text_keys.copy_(keys)
         memory.text.copy_(torch.as_tensor(text, dtype=torch.int32))
-        for name, values, number in (
-            ("concept", concepts, numbers),
-            ("style", styles, {style: n for n, style in enumerate(kinds)}),
-            ("source", sources, {origin: n for n, origin in enumerate(origins)}),
-        ):
-            getattr(memory, name).copy_(torch.tensor([number[value] for value in values], dtype=torch.int32))
+        memory.concept.copy_(torch.tensor([number_of_concept[concept] for concept in concepts], dtype=torch.int32))
+        memory.style.copy_(torch.tensor([number_of_style[style] for style in styles], dtype=torch.int32))
+        memory.source.copy_(torch.tensor([number_of_origin[origin] for origin in sources], dtype=torch.int32))
         return memory.eval().requires_grad_(False)
 
     def latents(self, entries: torch.Tensor) -> torch.Tensor:
@@ -255,7 +262,7 @@ class Memory(ModelMixin, ConfigMixin):
         if never_same:
             same = (queries @ self.text_keys.to(queries).T).amax(1) > SAME
             own_allowed = own_allowed & ~same[:, self.text.long()]
-        found, likeness = [], []
+        found, scored = [], []
         for allowed in (other_allowed, own_allowed):
             taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
             left = list(range(half))
@@ -270,10 +277,10 @@ class Memory(ModelMixin, ConfigMixin):
                     scores = scores.scatter(1, taken, -2.0)
                 values, entries = choose(scores, len(alike), temperature, generator)
                 found.append(entries)
-                likeness.append(values)
+                scored.append(values)
                 taken = torch.cat([taken, entries], dim=1)
-        entries, likeness = torch.cat(found, dim=1), torch.cat(likeness, dim=1)
-        return self.read(entries, likeness, (likeness > -1.5).float())
+        likeness = torch.cat(scored, dim=1)
+        return self.read(torch.cat(found, dim=1), likeness, (likeness > -1.5).float())
 
     def bind(self, pipeline: object) -> None:
         """Let `add` encode by a pipeline, which this does not keep alive."""
@@ -313,23 +320,23 @@ class Memory(ModelMixin, ConfigMixin):
         if not alive:
             raise UserError("This memory belongs to no model that could read pictures for it. Add to `pipe.memory`.")
         pipeline = alive[-1]
-        alone = isinstance(images, (str, Path, bytes, Image.Image))
-        images, captions = [images] if alone else list(images), [captions] if isinstance(captions, str) else captions
+        pictures = [images] if isinstance(images, (str, Path, bytes, Image.Image)) else list(images)
+        captions = [captions] if isinstance(captions, str) else captions
         captions = [" ".join(str(caption or "").split()) for caption in captions]
-        if not images:
+        if not pictures:
             raise UserError("There are no pictures to add to the memory. Give at least one.")
-        if len(captions) != len(images):
-            raise UserError(f"There are {len(captions)} captions for {len(images)} pictures; give as many.")
+        if len(captions) != len(pictures):
+            raise UserError(f"There are {len(captions)} captions for {len(pictures)} pictures; give as many.")
         if "" in captions:
             raise UserError(f"Picture {captions.index('') + 1} has no caption, by which it could be found. Write one.")
         about = {
-            name: _for_each(name, value, len(images))
+            name: _for_each(name, value, len(pictures))
             for name, value in (("style", style), ("source", source), ("licence", licence), ("author", author))
         }
         if len(self):
             check_encoders(self.config, pipeline.autoencoder, pipeline.text_encoder)
         labels = [without_style(words, [one])[0] or words for words, one in zip(captions, about["style"], strict=True)]
-        latents = pipeline.encode_pictures(images).to(self.levels)
+        latents = pipeline.encode_pictures(pictures).to(self.levels)
         levels = self.levels if bool(self.levels.any()) else quantisation_levels(latents)
         codes = quantise(latents, levels)
 
@@ -463,19 +470,20 @@ class Memory(ModelMixin, ConfigMixin):
         sources: Sequence[dict],
     ) -> None:
         """Take on these entries, without the texts, styles and sources that none of them has."""
-        names = {"text": list(texts), "style": list(styles), "source": list(sources)}
         device = self.codes.device
-        for name, values in names.items():
-            used = sorted(set(columns[name]))
-            new = {old: number for number, old in enumerate(used)}
+        used = {name: sorted(set(columns[name])) for name in ("text", "style", "source")}
+        for name, numbers in used.items():
+            new = {old: number for number, old in enumerate(numbers)}
             columns[name] = [new[number] for number in columns[name]]
-            names[name] = [values[number] for number in used]
-            if name == "text":
-                keys = keys[torch.tensor(used, dtype=torch.int64, device=device)]
-        self.codes, self.text_keys = codes, keys
+        self.codes, self.text_keys = codes, keys[torch.tensor(used["text"], dtype=torch.int64, device=device)]
         for name, values in columns.items():
             setattr(self, name, torch.tensor(values, dtype=torch.int32, device=device))
-        self.register_to_config(entries=len(codes), texts=names["text"], styles=names["style"], sources=names["source"])
+        self.register_to_config(
+            entries=len(codes),
+            texts=[texts[number] for number in used["text"]],
+            styles=[styles[number] for number in used["style"]],
+            sources=[sources[number] for number in used["source"]],
+        )
 
 
 def _for_each(name: str, value: Sequence[str] | str, count: int) -> list[str]:
@@ -622,9 +630,9 @@ def fingerprint(module: nn.Module) -> str:
 def encoder_fingerprint(autoencoder: nn.Module) -> str:
     """Of an image autoencoder's half that makes latents; the other may learn on without making a memory useless."""
     encoder = nn.Module()
-    encoder.encoder = autoencoder.encoder
-    encoder.register_buffer("shift", autoencoder.shift)
-    encoder.register_buffer("scale", autoencoder.scale)
+    encoder.add_module("encoder", autoencoder.get_submodule("encoder"))
+    for name in ("shift", "scale"):
+        encoder.register_buffer(name, autoencoder.get_buffer(name))
     return fingerprint(encoder)
 
 

@@ -29,9 +29,9 @@ from mmgen.checkpoints import load_pipeline
 from mmgen.data.folder import load_pairs
 from mmgen.devices import best_device
 from mmgen.errors import UserError
+from mmgen.evaluation.retrieval import draw
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.files import SAMPLES
-from mmgen.training.checkpoint import read_captions
+from mmgen.hub.files import SAMPLES, read_captions
 from mmgen.training.control import write_whole
 from mmgen.training.gan.train import save_path
 from mmgen.training.run import CLOCK, saved_states
@@ -249,13 +249,12 @@ def finish(recipe: DefaultRecipe, stages: Sequence[Stage]) -> None:
 def write_card(folder: Path, recipe: DefaultRecipe, stages: Sequence[Stage]) -> None:
     """Write README.md and a sheet of samples into a checkpoint; publishing adds to it what it lacks."""
     pipe = load_pipeline(folder)
-    captions = next(iter(read_captions(folder)), [])
+    captions: list[str] = next(iter(read_captions(folder)), [])
     captions = [captions[index * len(captions) // SHOWN] for index in range(min(SHOWN, len(captions)))]
     samples = ""
     if captions:
-        grid([pipe(caption).images[0] for caption in captions], columns=min(4, len(captions)), cell=192).save(
-            folder / SAMPLES
-        )
+        drawn = list(draw(pipe, captions, [0] * len(captions)))
+        grid(drawn, columns=min(4, len(captions)), cell=192).save(folder / SAMPLES)
         lines = [f"{number}. {caption}" for number, caption in enumerate(captions, start=1)]
         samples = f"## Samples\n\n![Samples]({SAMPLES})\n\nTraining captions, each drawn once, from seed 0:\n\n"
         samples += "\n".join(lines) + "\n\n"

@@ -283,7 +283,7 @@ def _assemble(rows, texts: list[str], pipe, levels: torch.Tensor, folder: Path, 
     sizes = np.bincount(kept // PART, minlength=parts)
     hashes = encoder_hashes(pipe.autoencoder, pipe.text_encoder)
     size = pipe.generator.config.latent_size
-    write_index(folder, sizes, levels, keys, texts, text, style, source, styles, origins, size, hashes)
+    write_index(folder, sizes.tolist(), levels, keys, texts, text, style, source, styles, origins, size, hashes)
     shutil.rmtree(work)
     return len(kept)
 

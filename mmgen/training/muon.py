@@ -48,18 +48,19 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:  # type: ignore[override]  # As torch.optim.Muon without a closure.
         """One update from the gradients."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
+            alike: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike[parameter.shape].append(parameter)
             for parameters in alike.values():
                 self._update(parameters, group)
 
-    def _update(self, parameters: list[torch.nn.Parameter], group: dict) -> None:
-        momentum, gradients = group["momentum"], [parameter.grad for parameter in parameters]
-        for parameter in parameters:
+    def _update(self, parameters: list[torch.Tensor], group: dict) -> None:
+        momentum = group["momentum"]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             if "momentum_buffer" not in self.state[parameter]:
-                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(gradient)
         buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         x = torch.stack(torch._foreach_lerp(gradients, buffers, momentum))
