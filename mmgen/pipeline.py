@@ -21,7 +21,6 @@ from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_token
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
 from mmgen.models.memory import (
-    SAME,
     TEMPERATURE,
     Memory,
     Retrieved,
@@ -460,17 +459,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
         words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
-        # An article only blurs a key, unless a label has it too; of several things each is read by itself as well.
-        things = list(dict.fromkeys(phrases(words)[:MAX_THINGS]))
-        keys = self.encode_keys([subject(words), words, *things])
+        things = things_of(words)
+        texts = list(dict.fromkeys(things))
+        keys = self.encode_keys(texts)[[texts.index(thing) for thing in things]]
         best = memory.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
-        # Of several things, where nothing like all of them together is known, each has slots of its own.
-        slots = self.generator.config.memory_slots // 2
-        whole = keys[1:2] if best[1] > SAME else keys[:1]
-        chosen = keys[2:] if len(things) > 1 and best[:2].max() < WHOLE else whole
-        queries = chosen[torch.arange(slots, device=keys.device) % len(chosen)]
+        whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
         return MemoryQuery(whole, queries, memory.style_number(style) if style else None)
 
     @torch.no_grad()
@@ -502,7 +497,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             excluded[list(dropped)] = True
         style = query.style
         if style is None and not has_references:
-            style = _choose_style(memory.likeness_by_style(query.whole, excluded), truncation, generator)
+            style = choose_style(memory.likeness_by_style(query.whole, excluded), truncation, generator)
         found = memory.lookup(
             query.keys[None],
             torch.tensor([-1 if style is None else style], device=self.device),
@@ -633,7 +628,30 @@ class MultimodalGANPipeline(DiffusionPipeline):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
 
 
-def _choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
+def things_of(words: str) -> list[str]:
+    """What a prompt without its style may be looked up by: its words, the same without the article, and its things.
+
+    >>> things_of("a sunset on the beach")
+    ['a sunset on the beach', 'sunset on the beach', 'sunset', 'beach']
+    """
+    return [words, subject(words), *phrases(words)[:MAX_THINGS]]
+
+
+def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """From keys [2 + T, D] of `things_of` a prompt: that of the whole [1, D], and those of a half's slots [count, D].
+
+    The whole is with or without its article, whichever finds more. Of several things, where nothing like all of them
+    together is known, each has slots of its own.
+
+    Args:
+        best: [2 + T], how like each key its nearest entry is.
+    """
+    whole = keys[int(best[1] > best[0])][None]
+    chosen = keys[2:] if len(keys) > 3 and best[:2].max() < WHOLE else whole
+    return whole, chosen[torch.arange(count, device=keys.device) % len(chosen)]
+
+
+def choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:
     """One of the memory's styles, by the seed, the likelier the nearer its entries come to the words, [styles]."""
     uniform = torch.rand(len(likeness), generator=generator).clamp(1e-9, 1 - 1e-7)
     return int((likeness.cpu() - STYLE_TEMPERATURE * truncation * torch.log(-torch.log(uniform))).argmax())
