@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_pipeline
 
 from mmgen.models.encoders import text_tokens
-from mmgen.models.memory import Memory, text_keys
+from mmgen.models.memory import Memory, encoder_hashes, text_keys
 from mmgen.pipeline import MultimodalGANPipeline
 
 TEXTS = ("red apple", "blue cat", "green dog", "red star", "blue circle", "green square")
@@ -37,8 +37,7 @@ def remembering_pipeline(folder: Path) -> MultimodalGANPipeline:
         concepts=[*TEXTS] * 2,
         styles=styles,
         sources=[SOURCES[style] for style in styles],
-        image_encoder_hash="",
-        text_encoder_hash="",
+        **encoder_hashes(pipe.autoencoder, pipe.text_encoder),
     )
     parts = {**pipe.components, "generator": generator, "memory": memory}
     return MultimodalGANPipeline(**parts, styles=pipe.config.styles)

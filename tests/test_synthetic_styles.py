@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 from tiny import tiny_pipeline
 
-from mmgen.data.folder import FEATURES
+from mmgen.data.columns import FEATURES
 from mmgen.data.synthetic_styles import GROUP, draw_treatment, treat, without_synthetic
 from mmgen.training.memory import build_memory
 
