@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmgen.data.emoji_sets import SETS
 from mmgen.errors import UserError
 
 
@@ -17,6 +18,13 @@ def add_parser(commands) -> None:
     emoji.add_argument("--size", type=int, default=256, help="side of the rendered pictures in pixels (default 256)")
     emoji.add_argument(
         "--synthetic-styles", type=int, default=0, help="how many styles to make up from the real ones (default 0)"
+    )
+    emoji.add_argument(
+        "--sets",
+        nargs="+",
+        choices=[emoji_set.key for emoji_set in SETS],
+        metavar="SET",
+        help=f"only some of {', '.join(emoji_set.key for emoji_set in SETS)}",
     )
     drawings = kinds.add_parser("drawings", help="photographs and drawings of many kinds (needs a Debian system)")
     for kind, default in ((emoji, "data/emoji"), (drawings, "data/drawings")):
@@ -31,9 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         if not 0 <= arguments.synthetic_styles <= 999:
             raise UserError(f"--synthetic-styles is {arguments.synthetic_styles}; give a number from 0 to 999.")
-        counts = build_emoji(
-            arguments.output, size=arguments.size, seed=arguments.seed, synthetic=arguments.synthetic_styles
-        )
+        sets = tuple(emoji_set for emoji_set in SETS if not arguments.sets or emoji_set.key in arguments.sets)
+        counts = build_emoji(arguments.output, arguments.size, arguments.seed, sets, arguments.synthetic_styles)
     else:
         from mmgen.data.debian import build_drawings
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from mmgen.data import npm, recolour, synthetic_styles
 from mmgen.data.captions import emoji_captions
 from mmgen.data.emoji_names import EmojiNames, code_points
-from mmgen.data.emoji_sets import ICONS, LABELS, SETS, EmojiSet
+from mmgen.data.emoji_sets import FIRST, ICONS, LABELS, SETS, EmojiSet
 from mmgen.data.icon_names import icon_words
 from mmgen.data.splits import TRAIN, UNSEEN_LABELS, UNSEEN_STYLE, split_pairs
 from mmgen.errors import UserError
@@ -62,7 +62,7 @@ def build_emoji(
             jobs.append((content, str(path), size))
         else:
             path.write_bytes(content)
-    first = {emoji_set.style for emoji_set in sets[:4]}
+    first = {emoji_set.style for emoji_set in sets if emoji_set.key in FIRST}
     drawn = [row for row in rows if row["group"] != ICONS]
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         for _ in pool.map(_render, jobs, chunksize=64):
@@ -158,7 +158,7 @@ def _split(rows: list[dict], sets: tuple[EmojiSet, ...], seed: int) -> None:
     is added. A label that they hold out is held out of every style; a sibling holds out the same pairs; a style that is
     held out is a split of its own; all else is for training.
     """
-    first = {emoji_set.style for emoji_set in sets[:4]}
+    first = {emoji_set.style for emoji_set in sets if emoji_set.key in FIRST}
     siblings = {emoji_set.style: emoji_set.sibling for emoji_set in sets if emoji_set.sibling}
     held_out = {emoji_set.style for emoji_set in sets if emoji_set.held_out}
     splits = split_pairs(((row["concept"], row["style"]) for row in rows if row["style"] in first), seed=seed)

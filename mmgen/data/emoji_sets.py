@@ -39,6 +39,10 @@ class EmojiSet:
     held_out: bool = False
 
 
+FIRST = ("fluent-3d", "fluent-flat", "noto", "twemoji")
+"""Keys of the four sets that came first: they alone share out what is held out, and are recoloured."""
+
+
 def _iconify(key, style, licence, author, source, version, integrity, name=None, **more) -> EmojiSet:
     """A set that Iconify packs."""
     package = npm.NpmPackage(f"@iconify-json/{name or key}", version, integrity)
