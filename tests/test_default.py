@@ -113,10 +113,3 @@ def test_by_minutes_the_rate_falls_by_a_share_of_them_and_a_deadline_cuts_them(t
     for _ in Run(config).steps():
         time.sleep(0.05)
     assert 0.5 < time.monotonic() - began < 5
-
-
-def test_cooldown_in_steps_and_minutes_do_not_go_together(parts, tmp_path, capsys):
-    words = ["train", "autoencoder", "--data", str(parts / "data"), "--minutes", "1", "--cooldown", "5"]
-    assert main([*words, "--output", str(tmp_path / "run")]) == 1
-    assert "--cooldown is in steps" in capsys.readouterr().err
-    assert not os.path.exists(tmp_path / "run")

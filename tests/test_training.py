@@ -169,7 +169,7 @@ def test_by_the_clock_it_goes_through_both_phases_and_on(train, autoencoder, tmp
 def test_a_cooldown_in_steps_does_not_go_with_minutes(train, autoencoder, tmp_path, capsys):
     for part, more in (("gan", ("--autoencoder", autoencoder)), ("autoencoder", ("--crop", 32))):
         assert train(part, tmp_path / "run", "--minutes", 0.01, "--cooldown", 5, *more) == 1
-        assert "--cooldown counts steps" in capsys.readouterr().err
+        assert "--cooldown is in steps" in capsys.readouterr().err
 
 
 def test_what_is_exported_draws_latents_that_spread_as_real_ones_do(train, autoencoder, tmp_path):

@@ -64,8 +64,6 @@ def run(arguments: argparse.Namespace) -> None:
     for name in ("size", "crop", "image_size"):
         if getattr(arguments, name, 32) % 32:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(arguments, name)}; give a multiple of 32.")
-    if arguments.minutes and arguments.cooldown:
-        raise UserError("--cooldown counts steps, which a run with --minutes does not know. Give one of the two.")
     {"autoencoder": _autoencoder, "gan": _gan}[arguments.part](arguments)
 
 
