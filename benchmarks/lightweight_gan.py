@@ -220,7 +220,7 @@ def write_real(data, size: int, folder: Path) -> dict:
     """
     import torch
 
-    from mmgen.data.pack import pack_pictures
+    from mmgen.data.memmap import pack_pictures
     from mmgen.images import from_uint8, to_pil
 
     (folder / "pictures").mkdir()

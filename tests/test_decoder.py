@@ -31,9 +31,9 @@ from mmgen.hub.prepare import prepare
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training import decoder_data
 from mmgen.training.decoder import from_gpt2
-from mmgen.training.decoder_data import Pieces
-from mmgen.ui.drawing import Studio
-from mmgen.ui.train_desk import Desk
+from mmgen.training.decoder_data import CaptionTokenizer
+from mmgen.ui.drawing import InferenceService
+from mmgen.ui.train_desk import DraftService
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 40)}
 SHAPES = ("circle", "square")
@@ -131,7 +131,7 @@ def test_any_number_and_kind_of_pictures(pipe, tmp_path):
 
 def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path / "home"))
-    desk, studio, told = Desk(), Studio(pipe), []
+    desk, studio, told = DraftService(), InferenceService(pipe), []
     draft_id = desk.new_draft("local")
     draft = desk.draft("local", draft_id)
     files = []
@@ -156,7 +156,9 @@ def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_pa
     assert said[broken] == said["clear.png"] == ("", False) and told == ["0 of 6 pictures read"]
     assert desk.caption_rest("local", draft_id, studio, tell) == (0, 2)
     with pytest.raises(UserError, match="cannot describe"):
-        desk.caption_rest("local", draft_id, Studio(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)), tell)
+        desk.caption_rest(
+            "local", draft_id, InferenceService(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)), tell
+        )
 
 
 @pytest.mark.parametrize("how", ["finetune", "train gan"])
@@ -338,7 +340,7 @@ def test_a_gpt2_of_ones_own(shapes, tiny_checkpoint, folder):
         GPT2Config(vocab_size=len(tokenizer), n_positions=128, n_embd=32, n_layer=2, n_head=2)
     ).eval()
     teacher.save_pretrained(home)
-    pieces = Pieces(tokenizer, captions)
+    pieces = CaptionTokenizer(tokenizer, captions)
     assert all("".join(pieces.vocabulary[place] for place in pieces.encode(t)) == " " + t for t in captions)
     decoder = from_gpt2(teacher, tokenizer, pieces, 40, fused_channels=32, reference_channels=80).eval()
     tokens = torch.tensor([tokenizer(" red circle")["input_ids"]])

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
 from mmgen.evaluation import doctor_measure
-from mmgen.evaluation.doctor import Examination, Finding, examine, mend
+from mmgen.evaluation.doctor import Examination, Finding, apply_fix, examine
 from mmgen.evaluation.doctor_captions import read_captions
 from mmgen.evaluation.doctor_compare import find_copies, find_strays
 from mmgen.pipeline import MultimodalGANPipeline
@@ -87,15 +87,15 @@ def test_captions_are_read_as_bert_reads_them(draft, pipe, tmp_path):
     assert len(pipe.tokenizer(cut)["input_ids"]) == 64
     assert examination.problems(names[0]) and examination.worst(names[0]) == "warning"
     draft.set_caption(names[1], long, machine_written=True)
-    mend(draft, found["long"])
+    apply_fix(draft, found["long"])
     assert draft.pair(names[1]).text == cut and draft.pair(names[1]).machine_written
     again = find(examine(draft, pipe), "long")
     assert again is None or names[1] not in again.names
     draft.set_caption(names[1], "something else")
-    mend(draft, found["long"])
+    apply_fix(draft, found["long"])
     assert draft.pair(names[1]).text == "something else"
     with pytest.raises(UserError, match="cannot be mended by itself"):
-        mend(draft, found["empty"])
+        apply_fix(draft, found["empty"])
 
 
 def test_words_are_not_cut_in_two(pipe):
@@ -118,7 +118,7 @@ def test_copies_are_found_and_merged_into_the_largest(draft, pipe, tmp_path):
     draft.add_pictures([large, saved], ["the large", ""])
     found = find(examine(draft, pipe), "duplicate")
     assert found.partners == {names[2]: "large.png", "saved.jpg": names[3]} and found.remedy
-    mend(draft, found)
+    apply_fix(draft, found)
     assert draft.pair("large.png").others == ("green",) and draft.pair(names[3]).others == ()
     assert len(draft) == 6 and find(examine(draft, pipe), "duplicate") is None
 
@@ -134,8 +134,8 @@ def test_what_changed_on_disk_tiny_and_huge_pictures(draft, pipe, tmp_path):
     found = {finding.kind: finding.names for finding in examination.findings}
     assert found["unreadable"] == names[:2] and found["tiny"] == ["tiny.png"] and found["huge"] == ["huge.jpg"]
     assert [examination.worst(name) for name in (names[0], "tiny.png", "huge.jpg")] == ["error", "warning", "ok"]
-    mend(draft, find(examination, "unreadable"))
-    mend(draft, find(examination, "tiny"))
+    apply_fix(draft, find(examination, "unreadable"))
+    apply_fix(draft, find(examination, "tiny"))
     assert kinds(examine(draft, pipe)) - {"poor_reconstruction"} == {"huge"}
 
 

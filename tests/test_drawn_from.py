@@ -25,7 +25,7 @@ from mmgen.cli.main import main
 from mmgen.errors import UserError
 from mmgen.pipeline import MemoryShare, MultimodalGANPipeline
 from mmgen.ui.choices import choices_of, choose
-from mmgen.ui.drawing import Order, Studio
+from mmgen.ui.drawing import GenerationRequest, InferenceService
 
 APPLE = "a red apple"
 
@@ -39,8 +39,8 @@ def remembering(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def studio(remembering) -> Studio:
-    return Studio(MultimodalGANPipeline.from_pretrained(remembering))
+def studio(remembering) -> InferenceService:
+    return InferenceService(MultimodalGANPipeline.from_pretrained(remembering))
 
 
 @pytest.fixture(scope="module")
@@ -101,30 +101,30 @@ def test_what_was_chosen_belongs_to_its_prompt(studio):
 
 
 def test_a_pin_holds_an_entry_and_a_drop_keeps_it_out(studio):
-    first = studio.draw(Order(APPLE))
+    first = studio.draw(GenerationRequest(APPLE))
     found = [one.entry for one in first.drawn_from[0]]
     assert len(found) == 4
     for entry in found:  # What is there already stays where it is.
-        assert studio.draw(Order(APPLE, pinned=(entry,))).images[0].tobytes() == first.images[0].tobytes()
-        without = studio.draw(Order(APPLE, dropped=(entry,), count=4))
+        assert studio.draw(GenerationRequest(APPLE, pinned=(entry,))).images[0].tobytes() == first.images[0].tobytes()
+        without = studio.draw(GenerationRequest(APPLE, dropped=(entry,), count=4))
         assert all(entry != one.entry for shares in without.drawn_from for one in shares)
         assert without.images[0].tobytes() != first.images[0].tobytes()
     absent = [entry for entry in range(12) if entry not in found][:4]
-    pinned = studio.draw(Order(APPLE, pinned=tuple(absent), count=4))
+    pinned = studio.draw(GenerationRequest(APPLE, pinned=tuple(absent), count=4))
     assert all({one.entry for one in shares} == set(absent) for shares in pinned.drawn_from)
     for order, words in (
-        (Order(dropped=(12,)), "no entry 12; it has 12"),
-        (Order(pinned=("x",)), "no entry x"),
-        (Order(dropped=(1,), pinned=(1,)), "both dropped and pinned"),
-        (Order(pinned=(1, 2, 3, 4, 5)), "pin at most 4"),
-        (Order(memory_weight=2.5), "The memory weight is 2.5"),
+        (GenerationRequest(dropped=(12,)), "no entry 12; it has 12"),
+        (GenerationRequest(pinned=("x",)), "no entry x"),
+        (GenerationRequest(dropped=(1,), pinned=(1,)), "both dropped and pinned"),
+        (GenerationRequest(pinned=(1, 2, 3, 4, 5)), "pin at most 4"),
+        (GenerationRequest(memory_weight=2.5), "The memory weight is 2.5"),
     ):
         with pytest.raises(UserError, match=words):
             studio.draw(order)
 
 
 def test_the_studio_draws_what_the_pipeline_draws(studio, sun):
-    order = Order(
+    order = GenerationRequest(
         APPLE, references=(sun,), reference_weights=(0.5,), memory_weight=0.5, dropped=(0,), pinned=(7,), seed=3
     )
     drawing = studio.draw(order)
@@ -153,10 +153,10 @@ def changed(values: torch.Tensor, others: torch.Tensor) -> Iterator[None]:
 
 
 def test_words_unlike_the_memory_are_told(studio):
-    assert studio.draw(Order(APPLE)).notes == []
+    assert studio.draw(GenerationRequest(APPLE)).notes == []
     with changed(studio.pipe.memory.text_keys, -studio.pipe.memory.text_keys):
         for _ in range(2):  # The second time the words are not read again.
-            assert "holds nothing like these words" in studio.draw(Order("a green circle")).notes[0]
+            assert "holds nothing like these words" in studio.draw(GenerationRequest("a green circle")).notes[0]
 
 
 def test_a_thumbnail_is_drawn_once_and_anew_when_its_entry_changes(studio, monkeypatch):
@@ -170,7 +170,7 @@ def test_a_thumbnail_is_drawn_once_and_anew_when_its_entry_changes(studio, monke
 
 
 def test_a_long_list_is_looked_up_at_once(studio):
-    assert len(studio.draw(Order("a red apple, " * 5000)).drawn_from[0]) == 4
+    assert len(studio.draw(GenerationRequest("a red apple, " * 5000)).drawn_from[0]) == 4
 
 
 def test_the_endpoints_tell_the_sources_and_so_do_the_files(client):
@@ -199,7 +199,7 @@ def test_the_weight_of_the_memory_changes_the_picture_and_at_0_there_is_none(cli
     assert drawings[0][1]["drawn_from"] == [[]] and drawings[0][1]["attributions"] == ""
     assert (pixels(preview(client, **values)[0]) == pixels(drawings[2][0])).all()  # As old programs ask.
     monkeypatch.setattr(MultimodalGANPipeline, "has_memory", False)
-    bare = studio.draw(Order(APPLE, references=(sun,), reference_weights=(1.0,), seed=2))
+    bare = studio.draw(GenerationRequest(APPLE, references=(sun,), reference_weights=(1.0,), seed=2))
     assert bare.drawn_from is None and (pixels(drawings[0][0]) == pixels(_png(bare))).all()
 
 
@@ -226,12 +226,12 @@ def test_bad_values_give_a_sentence(client, values, sentence):
 
 
 def test_a_model_without_a_memory_tells_nothing_of_one(tiny_checkpoint, tmp_path):
-    plain = Studio(MultimodalGANPipeline.from_pretrained(tiny_checkpoint))
-    drawing = plain.draw(Order(APPLE, memory_weight=0.5))
+    plain = InferenceService(MultimodalGANPipeline.from_pretrained(tiny_checkpoint))
+    drawing = plain.draw(GenerationRequest(APPLE, memory_weight=0.5))
     with Image.open(drawing.save(0, tmp_path)) as image:
         assert drawing.drawn_from is None and not [key for key in image.text if "memory" in key or "drawn" in key]
     with pytest.raises(UserError, match="This model has no memory"):
-        plain.draw(Order(APPLE, dropped=(1,)))
+        plain.draw(GenerationRequest(APPLE, dropped=(1,)))
 
 
 def test_the_command_drops_and_pins(remembering, tmp_path, capsys):

@@ -23,7 +23,7 @@ from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.control import send, status
 from mmgen.training.gan.train import ConditionalGenerator
 from mmgen.training.presets import PRESETS, choose
-from mmgen.training.prior import Prior
+from mmgen.training.prior import PriorSampler
 from mmgen.training.variants import variants_each, vary
 
 KNOWN = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("cat", "dog", "star", "apple")]
@@ -186,7 +186,7 @@ def test_a_preset_changes_its_own_weights_and_no_others(remembering, preset):
 
 def test_the_prior_is_what_the_base_draws(base):
     pipe = load_pipeline(base)
-    prior = Prior(pipe, [KNOWN], seed=0)
+    prior = PriorSampler(pipe, [KNOWN], seed=0)
     words, *_ = recalled = [prior.draw(4, np.random.default_rng(1), kinds) for kinds in np.eye(4)]
     row = 2
     chosen = np.random.default_rng(1).choice(len(KNOWN), 4, p=prior.chances)
@@ -201,7 +201,9 @@ def test_the_prior_is_what_the_base_draws(base):
 
 
 def test_the_prior_remembers_a_small_group_among_a_large_one(base):
-    chances = Prior(load_pipeline(base), [["zorp"], [f"a cat {number}" for number in range(100)]], seed=0).chances
+    chances = PriorSampler(
+        load_pipeline(base), [["zorp"], [f"a cat {number}" for number in range(100)]], seed=0
+    ).chances
     assert chances[0] == pytest.approx(10 * chances[1]) and chances.sum() == pytest.approx(1)
 
 

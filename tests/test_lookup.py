@@ -13,7 +13,7 @@ from tiny_memory import LABELS, STYLES, with_tiny_memory
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.data.folder import load_pairs
-from mmgen.data.pack import pack_pictures
+from mmgen.data.memmap import pack_pictures
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.memory import Memory, encoder_fingerprint, quantise
 from mmgen.pipeline import MultimodalGANPipeline
@@ -23,8 +23,8 @@ from mmgen.training.gan.batch import make_batch
 from mmgen.training.gan.sampler import Sampler
 from mmgen.training.lookup import PromptLookup, has_memory
 from mmgen.training.memory import grow_memory, with_entries
-from mmgen.training.prior import Prior, mix
-from mmgen.training.sparing import Sparing
+from mmgen.training.prior import PriorSampler, mix
+from mmgen.training.projection import NullSpaceProjection
 
 PROMPTS = [
     "a red cat",
@@ -176,7 +176,7 @@ def test_words_that_are_there_mean_what_they_meant(pipe):
 
 
 def test_the_prior_draws_from_the_memory_and_tells_what_it_looked_at(pipe):
-    prior = Prior(pipe, [LABELS], seed=0)
+    prior = PriorSampler(pipe, [LABELS], seed=0)
     words, shown, reference, nothing = (prior.draw(8, np.random.default_rng(1), kinds) for kinds in np.eye(4))
     for recalled, by_memory, by_reference in ((words, 1, 0), (shown, 1, 1), (reference, 0, 1), (nothing, 0, 0)):
         weights = recalled.remembered.weights
@@ -198,7 +198,7 @@ def test_the_prior_draws_from_the_memory_and_tells_what_it_looked_at(pipe):
 
 def test_a_batch_and_what_is_recalled_go_together_with_their_memories(pipe, pairs, cache):
     _, index = grow_memory(pipe.memory, pairs, cache, pipe.autoencoder, pipe.text_encoder)
-    prior = Prior(pipe, [LABELS], seed=0)
+    prior = PriorSampler(pipe, [LABELS], seed=0)
     sampler = Sampler(cache, [*pairs["text"][:3], "picture 3"], pairs["style"][:], list("abcd"))
     for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
@@ -220,15 +220,15 @@ def test_a_batch_and_what_is_recalled_go_together_with_their_memories(pipe, pair
 
 def test_a_reader_without_a_memory_sees_the_references(pipe):
     bare = MultimodalGANPipeline(**{**pipe.components, "memory": None})
-    recalled = Prior(bare, [LABELS], seed=0).draw(4, np.random.default_rng(0), (0.0, 1.0, 0.0, 0.0))
+    recalled = PriorSampler(bare, [LABELS], seed=0).draw(4, np.random.default_rng(0), (0.0, 1.0, 0.0, 0.0))
     assert not recalled.remembered.weights[:, :4].any() and (recalled.remembered.weights[:, 4] == 1).all()
 
 
 def test_what_is_spared_is_what_the_base_uses_while_it_remembers(pipe):
-    prior = Prior(pipe, [LABELS], seed=0)
-    with_memory = Sparing(prior, seed=0).free
+    prior = PriorSampler(pipe, [LABELS], seed=0)
+    with_memory = NullSpaceProjection(prior, seed=0).free
     prior.lookup = None
-    without = Sparing(prior, seed=0).free
+    without = NullSpaceProjection(prior, seed=0).free
     assert with_memory.keys() == without.keys() and not any("memory_reader" in name for name in with_memory)
     assert (with_memory["generator.to_patch"] - without["generator.to_patch"]).abs().max() > 1e-2
 

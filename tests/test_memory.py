@@ -499,11 +499,11 @@ def test_a_memory_that_no_generator_reads_is_refused(saved, tmp_path_factory, tm
 
 
 def test_the_page_leaves_the_shared_memory_alone(mine):
-    from mmgen.ui.drawing import Order, Studio
+    from mmgen.ui.drawing import GenerationRequest, InferenceService
 
-    studio = Studio(mine)
+    studio = InferenceService(mine)
     before = copy.deepcopy(mine.memory.state_dict())
-    studio.draw(Order("a red apple", seed=1))
+    studio.draw(GenerationRequest("a red apple", seed=1))
     assert all(torch.equal(value, mine.memory.state_dict()[name]) for name, value in before.items())
     with pytest.raises(UserError, match="shared by everybody"):
         studio.pipe.memory.add([picture(1)], "a")

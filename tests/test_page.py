@@ -13,7 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from mmgen.ui.drawing import Order, png_name
+from mmgen.ui.drawing import GenerationRequest, png_name
 from mmgen.ui.examples import EXAMPLES, smiling_sun
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,8 +94,8 @@ def test_a_style_is_words(client):
     picked = preview(client, prompt="a cat", style="round")[0]
     written = preview(client, prompt="a cat, round style")[0]
     assert (pixels(picked) == pixels(written)).all()
-    assert Order("a cat, round style", "round").words == "a cat, round style"
-    assert Order("", "round").words == "round style"
+    assert GenerationRequest("a cat, round style", "round").words == "a cat, round style"
+    assert GenerationRequest("", "round").words == "round style"
 
 
 def test_notes(client):
@@ -103,7 +103,7 @@ def test_notes(client):
     assert "only its first" in preview(client, prompt="a red cat " * 1000)[1]["notes"][0]
     assert "English" in preview(client, prompt="\N{RED APPLE}\N{CAT}")[1]["notes"][0]
     assert preview(client, prompt="\x00 кошка a cat")[1]["seeds"] == [0]
-    assert Order("\ud800 a  cat").words == "? a cat"
+    assert GenerationRequest("\ud800 a  cat").words == "? a cat"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from mmgen.jobs import Jobs, Settings
 from mmgen.training.checkpoint import save_checkpoint
 from mmgen.ui.from_hub import names_of
 from mmgen.ui.publish_words import card_shown, files_table, megabytes, slug
-from mmgen.ui.working import OneAtATime, Work
+from mmgen.ui.working import BackgroundTask, KeyedMutex
 
 WAIT = 60_000
 CAPTIONS = ["a red apple", "a *blue* <cat> | dog", "a green star"]
@@ -352,7 +352,7 @@ except UserError as error:
 
 
 def test_one_thing_at_a_time():
-    once = OneAtATime()
+    once = KeyedMutex()
     with once.doing("ann", "ann/tiny", sentence="busy"):
         with pytest.raises(UserError, match="busy"), once.doing("ann", "ann/tiny", sentence="busy"):
             pass
@@ -367,11 +367,11 @@ def test_work_tells_its_steps_and_its_error():
         tell(0.5, "half")
         raise UserError("no")
 
-    work = Work(fail)
+    work = BackgroundTask(fail)
     assert list(work.steps())[-1] == (0.5, "half")
     with pytest.raises(UserError, match="no"):
         work.result()
-    assert Work(lambda tell: 3).result() == 3
+    assert BackgroundTask(lambda tell: 3).result() == 3
 
 
 def test_words():

@@ -16,7 +16,7 @@ from tars import picture, write_shard
 from tiny import tiny_encoders
 
 from mmgen.data.folder import load_pairs
-from mmgen.data.pack import keep_array, pack_pictures
+from mmgen.data.memmap import cached_memmap, pack_pictures
 from mmgen.data.shards import open_picture
 from mmgen.errors import UserError
 from mmgen.images import square
@@ -186,18 +186,18 @@ def test_arrays_are_filled_whole_or_not_at_all(tmp_path):
         yield slice(1, 3), np.ones((2, 5), dtype=np.float16)
 
     with pytest.raises(UserError, match="no more"):
-        keep_array(tmp_path / "new/a.npy", 4, parts(True))
+        cached_memmap(tmp_path / "new/a.npy", 4, parts(True))
     assert list((tmp_path / "new").iterdir()) == []
-    array = keep_array(tmp_path / "new/a.npy", 4, parts(False))
+    array = cached_memmap(tmp_path / "new/a.npy", 4, parts(False))
     assert array.dtype == np.float16 and array[:, 0].tolist() == [7, 1, 1, 7]
-    kept = keep_array(tmp_path / "new/a.npy", 4, parts(True))  # not read: the file is there
+    kept = cached_memmap(tmp_path / "new/a.npy", 4, parts(True))  # not read: the file is there
     assert np.array_equal(kept, array)
 
 
 def test_a_full_disk_is_a_sentence(tmp_path):
     huge = np.zeros((1, 1 << 20), dtype=np.uint8)
     with pytest.raises(UserError, match="has no room for"):
-        keep_array(tmp_path / "a.npy", 1 << 40, iter([(slice(0, 1), huge)]))
+        cached_memmap(tmp_path / "a.npy", 1 << 40, iter([(slice(0, 1), huge)]))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,10 +19,10 @@ from mmgen.home import home
 from mmgen.ui.models import DEFAULT, Models
 from mmgen.ui.owner import owner_of
 from mmgen.ui.page import build_page
-from mmgen.ui.train_desk import Desk
+from mmgen.ui.train_desk import DraftService
 from mmgen.ui.train_plot import COLUMNS, MOST_POINTS, curve, smooth
 from mmgen.ui.train_rows import PAGE, findings_data, pairs_data
-from mmgen.ui.train_start import Order
+from mmgen.ui.train_start import TrainingRequest
 from mmgen.ui.train_words import duration, expected, facts, place, share_done
 
 ENDPOINTS = {
@@ -184,7 +184,7 @@ def test_owners_reach_their_own_things_only(monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "me/mine")
     owners = {owner_of(first), owner_of(second), owner_of(None)}
     assert len(owners) == 3 and all(home(owner).parent == tmp_path for owner in owners)
-    desk = Desk()
+    desk = DraftService()
     draft = desk.new_draft(owner_of(first))
     assert desk.has_draft(owner_of(first), draft) and not desk.has_draft(owner_of(second), draft)
 
@@ -200,7 +200,7 @@ def test_strangers_are_offered_no_folders_of_the_machine(monkeypatch, tmp_path, 
 
 def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, pictures):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    desk = Desk()
+    desk = DraftService()
     draft = desk.draft("local", draft_id := desk.new_draft("local"))
     assert pairs_data(draft_id, draft, None, {})["rows"] == []
     draft.add_pictures(pictures * 5, ["a star"] * 20 + [""] * 5)
@@ -214,7 +214,7 @@ def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, pictures):
 
 def test_the_doctor_forgets_what_has_changed(monkeypatch, tmp_path, tiny_checkpoint, pictures):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    models, desk = Models(load_pipeline(tiny_checkpoint)), Desk()
+    models, desk = Models(load_pipeline(tiny_checkpoint)), DraftService()
     draft = desk.draft("local", draft_id := desk.new_draft("local"))
     names = draft.add_pictures([*pictures, pictures[0]], ["", *["a star"] * 5]).names
     checkup = desk.check("local", draft_id, models.default.pipe, None)
@@ -230,10 +230,10 @@ def test_the_doctor_forgets_what_has_changed(monkeypatch, tmp_path, tiny_checkpo
 
 def test_results_are_loaded_when_they_are_drawn_with(monkeypatch, tmp_path, tiny_checkpoint, pictures):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    models, desk = Models(load_pipeline(tiny_checkpoint)), Desk()
+    models, desk = Models(load_pipeline(tiny_checkpoint)), DraftService()
     draft = desk.draft("local", draft_id := desk.new_draft("local"))
     draft.add_pictures(pictures[:1])
-    jobs = [Order(name=f"job {n}").start("local", desk, models, draft_id) for n in range(3)]
+    jobs = [TrainingRequest(name=f"job {n}").start("local", desk, models, draft_id) for n in range(3)]
     assert models.studio("local", jobs[0].id) is models.default
     for job in jobs:
         (job.run / "pipeline").symlink_to(tiny_checkpoint)
@@ -270,5 +270,5 @@ def test_words():
     assert facts(status, "running") == "step 1,200 · 1 min 30 s trained · 85 images/s · about 1 min 30 s left"
     assert facts({}, "queued") == ""
     assert place(1) == "It is next." and place(3) == "2 jobs wait before it."
-    assert "3 min" in expected(Order().settings(), 0, None)
-    assert "1 job is before it" in expected(Order(steps=100).settings(), 1, 0.5)
+    assert "3 min" in expected(TrainingRequest().settings(), 0, None)
+    assert "1 job is before it" in expected(TrainingRequest(steps=100).settings(), 1, 0.5)

@@ -278,7 +278,7 @@ def test_only_whole_states_are_kept_and_only_two(tmp_path):
 def test_a_diverged_run_says_so_and_keeps_the_last_good_state(tmp_path):
     run = Run(RunConfig(output=str(tmp_path / "run"), steps=9, batch_size=1, save_minutes=0, log_with="none"))
     model = torch.nn.Linear(1, 1)
-    run.keep("ema", model)
+    run.register_for_checkpointing("ema", model)
     with pytest.raises(UserError, match="diverged before step 4"):
         for step in run.steps():
             if step == 3:

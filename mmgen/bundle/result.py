@@ -149,7 +149,7 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         import datasets
 
         from mmgen.data.folder import load_pairs
-        from mmgen.data.pack import pack_pictures
+        from mmgen.data.memmap import pack_pictures
         from mmgen.devices import best_device
         from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
         from mmgen.training.cache import build_cache

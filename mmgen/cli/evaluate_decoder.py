@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.cli.evaluate import check_writable, progress
     from mmgen.data.folder import load_pairs
-    from mmgen.data.pack import pack_pictures
+    from mmgen.data.memmap import pack_pictures
     from mmgen.evaluation.captions import caption_scores, table
     from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
     from mmgen.training.cache import cache_references

@@ -85,7 +85,7 @@ def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConf
 def _autoencoder(arguments: argparse.Namespace) -> None:
     import torch
 
-    from mmgen.data.pack import pack_pictures
+    from mmgen.data.memmap import pack_pictures
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.training.autoencoder import train_autoencoder
 
@@ -110,7 +110,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     import datasets
     import torch
 
-    from mmgen.data.pack import pack_pictures
+    from mmgen.data.memmap import pack_pictures
     from mmgen.data.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.models.autoencoder import ImageAutoencoder

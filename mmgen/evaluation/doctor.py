@@ -122,7 +122,7 @@ def examine(draft: Draft, pipe: MultimodalGANPipeline, on_progress: Progress | N
     return Examination([finding for finding in found if finding], Embeddings(features, captions))
 
 
-def mend(draft: Draft, finding: Finding) -> None:
+def apply_fix(draft: Draft, finding: Finding) -> None:
     """Do what a finding's button says; pairs that were changed or removed since are left alone.
 
     Raises:

@@ -18,7 +18,7 @@ from mmgen.hub.fetch import split_name
 
 ATTEMPTS = 3
 
-Tell = Callable[[float, str], None]
+ProgressCallback = Callable[[float, str], None]
 """Takes 0 to 1, and what is being done."""
 
 
@@ -66,7 +66,7 @@ class _Damaged(RuntimeError):
     """A file is not there as it was sent."""
 
 
-def send(parcel: Parcel, token: str, tell: Tell) -> str:
+def send(parcel: Parcel, token: str, tell: ProgressCallback) -> str:
     """Send, and send again after what may pass; the Hub keeps what has arrived.
 
     Returns:
@@ -90,7 +90,7 @@ def send(parcel: Parcel, token: str, tell: Tell) -> str:
     raise UserError(told)  # Out here, as the client's errors carry the request with the token.
 
 
-def _send(api: HfApi, parcel: Parcel, tell: Tell) -> str:
+def _send(api: HfApi, parcel: Parcel, tell: ProgressCallback) -> str:
     name, files = parcel.name, parcel.files
     kind: dict[str, Any] = {"repo_type": parcel.kind}
     tell(0.3, f"Asking for {name}")

@@ -16,7 +16,7 @@ from mmgen.errors import UserError
 from mmgen.hub.files import DESCRIPTIONS, PART_FILES
 from mmgen.hub.index import INDEX
 from mmgen.hub.prepare import place
-from mmgen.hub.send import Parcel, PublishedFile, Tell, checked_name, checked_token, files_in, send
+from mmgen.hub.send import Parcel, ProgressCallback, PublishedFile, checked_name, checked_token, files_in, send
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = ("app.py", "requirements.txt")
@@ -53,7 +53,7 @@ def deploy(
     oauth: bool = True,
     hardware: str = HARDWARE[0],
     dry_run: bool = False,
-    on_progress: Tell | None = None,
+    on_progress: ProgressCallback | None = None,
     token: str | None = None,
 ) -> Deployed:
     """Put the program and one checkpoint on the Hub as a Space. Done again it changes nothing.

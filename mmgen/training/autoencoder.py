@@ -45,7 +45,7 @@ def train_autoencoder(
     )
     trained, optimizer = run.accelerator.prepare(model, optimizer)
     ema = Ema(model)
-    run.keep("ema", ema)
+    run.register_for_checkpointing("ema", ema)
     run.resume()
     fixed = _fixed_pictures(pictures).to(run.device)
     for _ in run.steps():

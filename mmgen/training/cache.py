@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from mmgen.data.pack import keep_array
+from mmgen.data.memmap import cached_memmap
 from mmgen.devices import autocast
 from mmgen.images import from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
@@ -125,7 +125,7 @@ def build_cache(
     Args:
         pictures: the packed pictures of `data`, uint8 [N, 4, S, S].
         folder: where the arrays are kept, under names made of the data's and the networks' contents.
-        on_part: as `keep_array` takes it.
+        on_part: as `cached_memmap` takes it.
     """
     caption_ids, captions = _number_captions(data["captions"])
     concepts = data["concept"][:]
@@ -136,7 +136,7 @@ def build_cache(
     autoencoder.to(memory_format=torch.channels_last)
 
     def keep(name: str, key: str, count: int, parts: Parts) -> np.ndarray:
-        return keep_array(folder / f"{name}-{digest(key.encode())}.npy", count, parts, on_part)
+        return cached_memmap(folder / f"{name}-{digest(key.encode())}.npy", count, parts, on_part)
 
     @torch.inference_mode()
     def make_latents() -> Parts:
@@ -192,7 +192,7 @@ def cache_references(
         for rows, x in batches("references", pictures, device):
             yield rows, reference_tokens(cnn(reference_view(from_uint8(x)))).half().cpu().numpy()
 
-    return keep_array(folder / f"references-{digest(key.encode())}.npy", len(pictures), made(), on_part)
+    return cached_memmap(folder / f"references-{digest(key.encode())}.npy", len(pictures), made(), on_part)
 
 
 def cache_words(
@@ -207,7 +207,7 @@ def cache_words(
     key = digest("\n".join(captions).encode()) + weights_digest(text_encoder)
     pieces, offsets = _word_pieces(captions, tokenizer)
     made = _encode_pieces(pieces, offsets, text_encoder.to(device).eval(), tokenizer, device)
-    words = keep_array(folder / f"words-{digest(key.encode())}.npy", len(pieces), made, on_part)
+    words = cached_memmap(folder / f"words-{digest(key.encode())}.npy", len(pieces), made, on_part)
     return mapped(words), torch.from_numpy(offsets)
 
 

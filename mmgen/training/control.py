@@ -79,7 +79,7 @@ class Control:
         self._listened = time.monotonic()
         return take_command(self.folder)
 
-    def heed(self) -> None:
+    def check_abort(self) -> None:
         """Obey a command where nothing has been trained yet that could be lost.
 
         Raises:

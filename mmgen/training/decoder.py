@@ -12,14 +12,22 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from mmgen.data.pack import pack_pictures
+from mmgen.data.memmap import pack_pictures
 from mmgen.errors import UserError
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.cache import cache_references, cache_words, digest, weights_digest
 from mmgen.training.config import DecoderConfig, DecoderRunConfig
-from mmgen.training.decoder_data import Lesson, Pieces, draw_own, make_lesson, make_sample, naming, some_captions
+from mmgen.training.decoder_data import (
+    CaptionDataset,
+    CaptionTokenizer,
+    draw_own,
+    make_dataset,
+    make_sample,
+    naming,
+    some_captions,
+)
 from mmgen.training.ema import Ema
 from mmgen.training.run import Run
 from mmgen.training.views import varied_references
@@ -33,7 +41,7 @@ def prepare_decoder(
     device: torch.device,
     gpt2: str | None = None,
     seed: int = 0,
-) -> tuple[CaptionDecoder, Lesson]:
+) -> tuple[CaptionDecoder, CaptionDataset]:
     """A decoder that has learned nothing yet, and what it is to learn; all that is frozen is computed here, once.
 
     Args:
@@ -68,7 +76,7 @@ def prepare_decoder(
         base = digest(*(weights_digest(part).encode() for part in parts))
         own = draw_own(pipe.to(device), cnn, drawable, folder, base, seed)
     tokenizer, teacher = (pipe.tokenizer, None) if gpt2 is None else _load_gpt2(gpt2)
-    pieces = Pieces(tokenizer, [*answers, *(captions[0] for captions in data["captions"])])
+    pieces = CaptionTokenizer(tokenizer, [*answers, *(captions[0] for captions in data["captions"])])
     torch.manual_seed(seed)
     sizes = {"fused_channels": pipe.fusion.config.width, "reference_channels": pipe.fusion.config.reference_channels}
     sizes |= {"reference_grid": pipe.fusion.config.reference_grid, "has_glance": True}
@@ -78,10 +86,12 @@ def prepare_decoder(
     else:
         decoder = from_gpt2(teacher, tokenizer, pieces, longest, **sizes)
     decoder.set_normalisation(torch.from_numpy(plain[:: max(1, len(plain) // 2000)].copy()))
-    return decoder, make_lesson(data, pieces, plain, views, own, drawn, words, offsets, read)
+    return decoder, make_dataset(data, pieces, plain, views, own, drawn, words, offsets, read)
 
 
-def from_gpt2(teacher: GPT2LMHeadModel, tokenizer, pieces: Pieces, longest: int, **sizes: int) -> CaptionDecoder:
+def from_gpt2(
+    teacher: GPT2LMHeadModel, tokenizer, pieces: CaptionTokenizer, longest: int, **sizes: int
+) -> CaptionDecoder:
     """A decoder around a trained GPT-2.
 
     Its blocks and places are taken as they are, and of its vocabulary the pieces that the captions need.
@@ -124,7 +134,7 @@ def train_decoder(
     config: DecoderConfig,
     pipe: MultimodalGANPipeline,
     decoder: CaptionDecoder,
-    lesson: Lesson,
+    lesson: CaptionDataset,
     on_sample: Callable[[Run, CaptionDecoder], None] | None = None,
     recipe: dict[str, object] | None = None,
 ) -> CaptionDecoder:
@@ -142,7 +152,7 @@ def train_decoder(
         decoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
     trained, optimizer = run.accelerator.prepare(decoder, optimizer)
-    run.keep("ema", ema)
+    run.register_for_checkpointing("ema", ema)
     run.resume()
     for step in run.steps():
         rng = np.random.default_rng((run_config.seed, step, run.accelerator.process_index))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mmgen.data.pack import keep_array
+from mmgen.data.memmap import cached_memmap
 from mmgen.devices import autocast
 from mmgen.models.decoder import BEGIN, END
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
@@ -46,7 +46,7 @@ def naming(captions: Sequence[str], style: str) -> str:
     return f"{first}, {style} style" if style and first.strip() and style not in first else first
 
 
-class Pieces:
+class CaptionTokenizer:
     """Texts <-> places in a vocabulary made of what a tokenizer cuts them into.
 
     The pieces are kept as they stand in the texts, with the space before them, so that joined they give the text back
@@ -55,13 +55,13 @@ class Pieces:
 
     def __init__(self, tokenizer, texts: Sequence[str]):
         self.tokenizer = tokenizer
-        cut = [self.cut(text) for text in dict.fromkeys(texts)]
+        cut = [self.tokenize(text) for text in dict.fromkeys(texts)]
         known = sorted({piece for pieces in cut for piece in pieces})
         self.vocabulary = ["", "", *known]  # BEGIN and END first.
         self.places = {piece: place for place, piece in enumerate(known, start=max(BEGIN, END) + 1)}
         self.longest = max(len(pieces) for pieces in cut)
 
-    def cut(self, text: str) -> list[str]:
+    def tokenize(self, text: str) -> list[str]:
         """The pieces of a text, which joined are the text."""
         text = " " + " ".join(text.split())
         offsets = self.tokenizer(
@@ -76,11 +76,11 @@ class Pieces:
 
     def encode(self, text: str) -> list[int]:
         """Places of the pieces of one of the texts."""
-        return [self.places[piece] for piece in self.cut(text)]
+        return [self.places[piece] for piece in self.tokenize(text)]
 
 
 @dataclass
-class Lesson:
+class CaptionDataset:
     """Everything that samples are made of; N pictures, M drawings.
 
     Attributes:
@@ -144,9 +144,9 @@ def some_captions(data: datasets.Dataset, count: int, seed: int) -> tuple[list[s
     return sorted(chosen), [[text for text in dict.fromkeys(texts) if text in chosen] for texts in captions]
 
 
-def make_lesson(
+def make_dataset(
     data: datasets.Dataset,
-    pieces: Pieces,
+    pieces: CaptionTokenizer,
     plain: np.ndarray,
     views: list[np.ndarray],
     drawings: np.ndarray | None,
@@ -154,7 +154,7 @@ def make_lesson(
     words: torch.Tensor,
     offsets: torch.Tensor,
     read: list[list[str]],
-) -> Lesson:
+) -> CaptionDataset:
     """Put together what samples are drawn from.
 
     Args:
@@ -166,7 +166,7 @@ def make_lesson(
     chances = np.bincount(concepts)[concepts] ** -0.5
     places = np.asarray(styles)
     numbers = {text: number for number, text in enumerate(sorted({text for texts in read for text in texts}))}
-    return Lesson(
+    return CaptionDataset(
         data=data,
         plain=plain,
         views=views,
@@ -184,7 +184,7 @@ def make_lesson(
     )
 
 
-def make_sample(lesson: Lesson, count: int, drawn_share: float, rng: np.random.Generator) -> Sample:
+def make_sample(lesson: CaptionDataset, count: int, drawn_share: float, rng: np.random.Generator) -> Sample:
     """Draw `count` samples, all of one kind, so that none carries tokens that only others need."""
     kind = rng.choice(3, p=KINDS)
     has_picture, has_words = kind != 1, kind != 0
@@ -223,7 +223,7 @@ def make_sample(lesson: Lesson, count: int, drawn_share: float, rng: np.random.G
 
 
 def _show(
-    lesson: Lesson, picture: int, has_words: bool, drawn_share: float, rng: np.random.Generator
+    lesson: CaptionDataset, picture: int, has_words: bool, drawn_share: float, rng: np.random.Generator
 ) -> tuple[int, np.ndarray]:
     """What is to be captioned, and the reference tokens that are shown of it."""
     if not has_words and lesson.drawings is not None and rng.random() < drawn_share:
@@ -274,4 +274,4 @@ def draw_own(
             yield slice(start, start + len(some)), reference_tokens(cnn(reference_view(pixels))).half().cpu().numpy()
 
     stamp = hashlib.sha256("\n".join([key, str(seed), *texts]).encode()).hexdigest()[:16]
-    return keep_array(folder / f"drawings-{stamp}.npy", len(texts), drawn())
+    return cached_memmap(folder / f"drawings-{stamp}.npy", len(texts), drawn())

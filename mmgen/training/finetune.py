@@ -3,7 +3,7 @@
 The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
 four times cheaper than an adversarial step. Beside the pairs it is shown what the base model draws
 (`mmgen.training.prior`), and it learns, with the preset `everything`, where that is disturbed least
-(`mmgen.training.sparing`). Where the autoencoder cannot reproduce the pictures well, its decoder learns first; the
+(`mmgen.training.projection`). Where the autoencoder cannot reproduce the pictures well, its decoder learns first; the
 encoder never does, so every latent keeps its meaning.
 In a base with a memory the pairs become entries of it, and what is learned is to use those too: as in the training of
 the GAN, each pair is drawn from what the memory holds beside it.
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from mmgen.checkpoints import name_of
-from mmgen.data.pack import pack_pictures
+from mmgen.data.memmap import pack_pictures
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.hub.files import read_captions
@@ -45,9 +45,9 @@ from mmgen.training.gan.train import ConditionalGenerator, save_path
 from mmgen.training.memory import grow_memory
 from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.presets import choose
-from mmgen.training.prior import Prior, mix
+from mmgen.training.prior import PriorSampler, mix
+from mmgen.training.projection import NullSpaceProjection
 from mmgen.training.run import Run, saved_states
-from mmgen.training.sparing import Sparing
 from mmgen.training.variants import variants_each, write_variants
 
 KINDS = (0.85, 0.1, 0.03, 0.02)
@@ -61,7 +61,7 @@ DECODER_SHARE = 0.2
 
 
 @dataclass
-class Lesson:
+class FinetuneData:
     """All that the steps of one fine-tuning read.
 
     Attributes:
@@ -73,8 +73,8 @@ class Lesson:
     sampler: Sampler
     memory: Memory | None
     index: MemoryIndex | None
-    prior: Prior | None
-    sparing: Sparing | None
+    prior: PriorSampler | None
+    projection: NullSpaceProjection | None
     pictures: np.ndarray
     watched: list[str]
 
@@ -116,18 +116,18 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     processor = pipe.image_processor
     cnn = PyramidCNN(copy.deepcopy(pipe.image_encoder), processor.image_mean, processor.image_std).to(run.device)
     skip_neutral_squeeze(cnn)
-    lesson = _prepare(run, config, base, pipe, cnn, data)
+    prepared = _prepare(run, config, base, pipe, cnn, data)
     decoder_learns = config.tune_autoencoder
     if decoder_learns is None:
-        decoder_learns = reconstruction(pipe.autoencoder, lesson.pictures, run.device) < GOOD_PSNR
+        decoder_learns = reconstruction(pipe.autoencoder, prepared.pictures, run.device) < GOOD_PSNR
 
     model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator)).to(run.device)
-    learning = lesson.sparing.restrict(model) if lesson.sparing else choose(model, config.preset)
+    learning = prepared.projection.restrict(model) if prepared.projection else choose(model, config.preset)
     autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
     ema = Ema(model, half_life=config.ema_images)
     learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
-    learned["memory"] = lesson.memory
-    if pipe.decoder and not lesson.sparing:  # It goes on reading what it has learned to read.
+    learned["memory"] = prepared.memory
+    if pipe.decoder and not prepared.projection:  # It goes on reading what it has learned to read.
         learned["decoder_fusion"] = pipe.decoder_fusion or pipe.fusion
     learner = MultimodalGANPipeline(
         **{**pipe.components, **learned},
@@ -135,13 +135,13 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     )
     autoencoder.decoder.requires_grad_(True)
     optimizer = finetuning_optimizer(model)
-    if lesson.sparing:
-        lesson.sparing.guard(model, optimizer)
+    if prepared.projection:
+        prepared.projection.attach(model, optimizer)
     model, optimizer = run.accelerator.prepare(model, optimizer)
     decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
     decoder_optimizer = run.accelerator.prepare(decoder_optimizer)
-    run.keep("ema", ema)
-    run.keep("autoencoder", autoencoder)
+    run.register_for_checkpointing("ema", ema)
+    run.register_for_checkpointing("autoencoder", autoencoder)
     try:
         run.resume()
     except ValueError as error:
@@ -150,21 +150,21 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             "--output."
         ) from error
     share = DECODER_SHARE if decoder_learns else 0.0
-    highest = config.learning_rate * (1.0 if lesson.sparing else UNSPARED)
+    highest = config.learning_rate * (1.0 if prepared.projection else UNSPARED)
     control.report(state="running", message=f"{learning / 1e6:.1f} million of its numbers learn")
 
-    watch = _Watch(run, learner, lesson.watched, run.config.seed)
+    watch = _Watch(run, learner, prepared.watched, run.config.seed)
     watch.draw(run.step)
     for step in run.steps():
         rng = np.random.default_rng((run.config.seed, step))
         if run.progress < share:
-            loss = _decoder_loss(autoencoder, pipe.autoencoder, cnn, lesson, run, rng)
+            loss = _decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
             run.accelerator.backward(loss)
             rate = config.decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
             step_with_rate([decoder_optimizer], rate)
             run.log({"decoder": loss, "paired": float("nan")})
         else:
-            loss = _generator_loss(model, lesson, run, config, pipe.generator.config.noise_channels, rng)
+            loss = _generator_loss(model, prepared, run, config, pipe.generator.config.noise_channels, rng)
             run.accelerator.backward(loss)
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
@@ -184,19 +184,19 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     return folder
 
 
-def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN, data) -> Lesson:
+def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN, data) -> FinetuneData:
     """Look at everything once through the frozen networks."""
     work = run.output / "cache"
-    heed = run.control.heed
-    pictures = pack_pictures(data, pipe.image_size, work, heed)
-    varied = write_variants(pictures, run.config.seed, heed)
+    check_abort = run.control.check_abort
+    pictures = pack_pictures(data, pipe.image_size, work, check_abort)
+    varied = write_variants(pictures, run.config.seed, check_abort)
     rounds = variants_each(len(data))
     labels = [text or f"picture {index}" for index, text in enumerate(data["text"])]
     # Varied copies are looked at, never drawn: for one caption there is one right answer, so that nothing blurs.
     concepts = labels + [f"copy {index}" for index in range((rounds - 1) * len(data))]
     rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
     networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
-    cache = build_cache(rows, varied, *networks, work, run.device, heed)
+    cache = build_cache(rows, varied, *networks, work, run.device, check_abort)
     sampler = Sampler(cache, labels * rounds, rows["style"], concepts, len(data), KINDS, run.device)
     memory, index = pipe.memory, None
     if pipe.generator.memory_reader is not None:
@@ -204,15 +204,15 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
         memory, index = grow_memory(pipe.memory, data, cache, pipe.autoencoder, pipe.text_encoder, slots)
         memory, index = memory and memory.to(run.device), index and index.to(run.device)
     captions = read_captions(base)
-    prior = sparing = None
+    prior = projection = None
     if config.prior > 0 and captions:
         run.control.report(message="Reading what the base model knows, so that it is kept")
-        prior = Prior(pipe, captions, run.config.seed)
-        sparing = Sparing(prior, run.config.seed, heed) if config.preset == "everything" else None
+        prior = PriorSampler(pipe, captions, run.config.seed)
+        projection = NullSpaceProjection(prior, run.config.seed, check_abort) if config.preset == "everything" else None
     elif config.prior > 0:
         print(f"Note: {base} brings no captions.txt, so nothing keeps it from forgetting what it knows.")
     watched = config.watch or list(dict.fromkeys(text for text in data["text"] if text))[:4]
-    return Lesson(cache, sampler, memory, index, prior, sparing, varied, watched or [""])
+    return FinetuneData(cache, sampler, memory, index, prior, projection, varied, watched or [""])
 
 
 @torch.inference_mode()
@@ -223,14 +223,16 @@ def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: 
     return float(np.mean([psnr(autoencoder.decode(autoencoder.encode(x)), x).item() for x in pixels]))
 
 
-def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noise_channels: int, rng) -> torch.Tensor:
+def _generator_loss(
+    model, prepared: FinetuneData, run: Run, config: FinetuneConfig, noise_channels: int, rng
+) -> torch.Tensor:
     """On the person's pairs, and on the base's drawings with their share of the batch."""
-    kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if lesson.prior else 0
+    kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if prepared.prior else 0
     generator = torch.Generator(run.device).manual_seed(run.step_seed)
-    samples = lesson.sampler.draw(run.config.batch_size - kept, generator)
-    batch = make_batch(lesson.cache, samples, noise_channels, generator, lesson.index)
+    samples = prepared.sampler.draw(run.config.batch_size - kept, generator)
+    batch = make_batch(prepared.cache, samples, noise_channels, generator, prepared.index)
     z, condition, remembered, own = batch.z, batch.condition, batch.remembered, len(batch)
-    recalled = lesson.prior.draw(kept, rng) if kept else None
+    recalled = prepared.prior.draw(kept, rng) if kept else None
     if recalled:
         z, condition, remembered = mix(batch, recalled)
     with run.accelerator.autocast():
@@ -241,15 +243,15 @@ def _generator_loss(model, lesson: Lesson, run: Run, config: FinetuneConfig, noi
     return loss
 
 
-def _decoder_loss(autoencoder, original, cnn, lesson: Lesson, run: Run, rng) -> torch.Tensor:
+def _decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
     """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings the decoder stays itself."""
-    crop = min(128, lesson.pictures.shape[-1])
-    pixels = augment(random_crops([lesson.pictures], 12, crop).to(run.device))
+    crop = min(128, prepared.pictures.shape[-1])
+    pixels = augment(random_crops([prepared.pictures], 12, crop).to(run.device))
     with torch.no_grad(), run.accelerator.autocast():
         latents = autoencoder.raw_encode(pixels.contiguous(memory_format=torch.channels_last)).float()
     wanted = pixels
-    if lesson.prior:
-        known = lesson.prior.draw(4, rng).latents.to(run.device)
+    if prepared.prior:
+        known = prepared.prior.draw(4, rng).latents.to(run.device)
         size = latents.shape[-1]
         top, left = (int(rng.integers(known.shape[-1] - size + 1)) for _ in range(2))
         known = known[:, :, top : top + size, left : left + size] * autoencoder.scale + autoencoder.shift

@@ -1,6 +1,6 @@
 """Which weights learn when a checkpoint is fine-tuned.
 
-`everything` with a prior is narrowed again, to what can learn without disturbing (`mmgen.training.sparing`).
+`everything` with a prior is narrowed again, to what can learn without disturbing (`mmgen.training.projection`).
 """
 
 from __future__ import annotations

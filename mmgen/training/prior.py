@@ -31,7 +31,7 @@ KINDS = (0.6, 0.25, 0.1, 0.05)
 
 
 @dataclass
-class Recalled:
+class PriorBatch:
     """What the base makes of n conditions.
 
     Attributes:
@@ -47,7 +47,7 @@ class Recalled:
     latents: torch.Tensor
 
 
-class Prior:
+class PriorSampler:
     """The base, which draws what it knows.
 
     A caption is drawn the more often the smaller its group, by the square root: the twenty captions of a fine-tuning
@@ -76,7 +76,7 @@ class Prior:
         self.reference_latents = pipe.reference_latents(pictures).cpu()
 
     @torch.no_grad()
-    def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] = KINDS) -> Recalled:
+    def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] = KINDS) -> PriorBatch:
         """Let the base draw `count` of its captions, with its own pictures as references, in the shares of `KINDS`."""
         chosen = rng.choice(len(self.chances), count, p=self.chances)
         kind = torch.from_numpy(rng.choice(4, count, p=kinds))
@@ -98,7 +98,7 @@ class Prior:
         with autocast(device):
             fused = self.pipe.fusion(**{name: value.to(device) for name, value in condition.items()})
             latents = self.pipe.generator(z.to(device), fused, remembered=remembered and remembered.to(device))
-        return Recalled(z, condition, remembered, latents.float().cpu())
+        return PriorBatch(z, condition, remembered, latents.float().cpu())
 
     def _remember(
         self, chosen: torch.Tensor, condition: dict[str, torch.Tensor], shown: torch.Tensor, rng: np.random.Generator
@@ -139,7 +139,7 @@ def _joined(entries: Remembered, references: Remembered) -> Remembered:
     return Remembered(**{name: torch.cat([ours, theirs], dim=1) for (name, ours), theirs in pairs})
 
 
-def mix(batch: Batch, recalled: Recalled) -> tuple[torch.Tensor, dict[str, torch.Tensor], Remembered | None]:
+def mix(batch: Batch, recalled: PriorBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor], Remembered | None]:
     """A person's batch and what the base recalls, after it, as one: z, `Fusion`'s arguments, what is remembered."""
     remembered = None
     if recalled.remembered:

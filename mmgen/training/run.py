@@ -117,7 +117,7 @@ class Run:
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def keep(self, name: str, module: nn.Module) -> None:
+    def register_for_checkpointing(self, name: str, module: nn.Module) -> None:
         """Save and load a module that accelerate does not prepare, such as an average, with the state."""
         self._kept[name] = module
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mmgen.data.pack import keep_array
+from mmgen.data.memmap import cached_memmap
 from mmgen.images import from_uint8
 
 ENOUGH = 400
@@ -29,7 +29,7 @@ def write_variants(pictures: np.ndarray, seed: int, on_part: Callable[[], object
 
     Args:
         pictures: packed pictures, a memory map uint8 [N, 4, S, S], premultiplied.
-        on_part: as `mmgen.data.pack.keep_array` takes it.
+        on_part: as `mmgen.data.memmap.cached_memmap` takes it.
 
     Returns:
         A memory map uint8 [rounds * N, 4, S, S] in a file beside it; the pictures themselves where there is one round.
@@ -51,7 +51,7 @@ def write_variants(pictures: np.ndarray, seed: int, on_part: Callable[[], object
             yield slice(row, row + 1), varied[None]
 
     file = source.with_name(f"{source.stem}-x{rounds}-{seed}.npy")
-    return keep_array(file, rounds * len(pictures), rows(), on_part)
+    return cached_memmap(file, rounds * len(pictures), rows(), on_part)
 
 
 def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mmgen.data.pack import keep_array
+from mmgen.data.memmap import cached_memmap
 from mmgen.images import composite, from_uint8
 from mmgen.models.encoders import REFERENCE_SIZE, PyramidCNN, reference_tokens
 from mmgen.training.cache import batches
@@ -69,4 +69,4 @@ def varied_references(
         for rows, x in batches(f"views {number + 1} of {rounds}", pictures, device):
             yield rows, reference_tokens(cnn(vary(from_uint8(x), generator))).half().cpu().numpy()
 
-    return [keep_array(folder / f"views-{key}-{n}.npy", len(pictures), look(n)) for n in range(rounds)]
+    return [cached_memmap(folder / f"views-{key}-{n}.npy", len(pictures), look(n)) for n in range(rounds)]

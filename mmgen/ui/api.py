@@ -9,7 +9,7 @@ from gradio import FileData
 from mmgen.attribution import attributions, share_facts
 from mmgen.errors import UserError
 from mmgen.ui.context import PROGRAMS_QUEUE, Context
-from mmgen.ui.drawing import ANY_STYLE, Drawing, Order, Studio
+from mmgen.ui.drawing import ANY_STYLE, GenerationRequest, GenerationResult, InferenceService
 from mmgen.ui.files import save_all, uploaded_path
 from mmgen.ui.models import DEFAULT, Models
 from mmgen.ui.owner import owner_of
@@ -117,7 +117,9 @@ def _answer(
         weights = (1.0,) * len(paths) if weights is None else _listed("reference weights", weights)
         studio = models.asked_for(owner_of(request), model)
         memory = (memory_weight, _listed("dropped entries", dropped), _listed("pinned entries", pinned))
-        drawing = studio.draw(Order(prompt, style, paths, weights, text_weight, seed, truncation, count, *memory))
+        drawing = studio.draw(
+            GenerationRequest(prompt, style, paths, weights, text_weight, seed, truncation, count, *memory)
+        )
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error
     files = [FileData(path=path, orig_name=path.rsplit("/", 1)[-1]).model_dump() for path in save_all(drawing)]
@@ -130,7 +132,7 @@ def _listed(name: str, values: Any) -> tuple[Any, ...]:
     return tuple(values or ())
 
 
-def _facts(drawing: Drawing, studio: Studio) -> dict[str, Any]:
+def _facts(drawing: GenerationResult, studio: InferenceService) -> dict[str, Any]:
     facts = {
         "seeds": drawing.seeds,
         "notes": drawing.notes,

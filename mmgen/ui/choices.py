@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmgen.ui.drawing import Studio
+from mmgen.ui.drawing import InferenceService
 
 _MOST_PROMPTS = 50
 
 
-def known_entries(studio: Studio, entries: list[object]) -> tuple[int, ...]:
+def known_entries(studio: InferenceService, entries: list[object]) -> tuple[int, ...]:
     """Of what a page sent, the numbers of entries that a model's memory has, each once."""
     count = len(studio.pipe.looked_up) if studio.has_memory else 0
     whole = (entry for entry in entries if isinstance(entry, int) and not isinstance(entry, bool))
     return tuple(dict.fromkeys(entry for entry in whole if 0 <= entry < count))
 
 
-def choices_of(choices: object, prompt: object, studio: Studio) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def choices_of(choices: object, prompt: object, studio: InferenceService) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The dropped and the pinned entries of a prompt; those that a model's memory does not have are left out."""
     mine = choices.get(_key(prompt)) if isinstance(choices, dict) else None
     mine = mine if isinstance(mine, dict) else {}

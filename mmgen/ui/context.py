@@ -9,7 +9,7 @@ import gradio as gr
 
 from mmgen.ui.models import DEFAULT, Models
 from mmgen.ui.publisher import Publisher
-from mmgen.ui.train_desk import Desk
+from mmgen.ui.train_desk import DraftService
 
 # Every event of the page that runs the model shares one place in the queue, so that no picture waits for older ones.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -41,7 +41,7 @@ class Context:
 
     demo: gr.Blocks
     models: Models
-    desk: Desk = field(default_factory=Desk)
+    desk: DraftService = field(default_factory=DraftService)
     publisher: Publisher = field(init=False)
     tabs: gr.Tabs = field(init=False)
     model: gr.Dropdown = field(init=False)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from mmgen.pipeline import MAX_REFERENCES
 from mmgen.ui.choices import choices_of
-from mmgen.ui.drawing import ANY_STYLE, MAX_COUNT, MAX_WEIGHT, Order, Studio
+from mmgen.ui.drawing import ANY_STYLE, MAX_COUNT, MAX_WEIGHT, GenerationRequest, InferenceService
 from mmgen.ui.examples import EXAMPLES
 from mmgen.ui.files import uploaded_path
 
@@ -16,7 +16,7 @@ from mmgen.ui.files import uploaded_path
 class Controls:
     """Everything a person sets. The `add_` methods place the controls where they are called."""
 
-    def __init__(self, model: gr.Dropdown, studio: Studio):
+    def __init__(self, model: gr.Dropdown, studio: InferenceService):
         self.model = model
         self._styles, self._has_memory = studio.styles, studio.has_memory
         self.references: list[gr.Image] = []
@@ -145,7 +145,7 @@ class Controls:
         return [*words, self.memory_weight, self.choices, self.seed, self.truncation]
 
     @staticmethod
-    def order(studio: Studio, *values: Any, **changes: Any) -> Order:
+    def order(studio: InferenceService, *values: Any, **changes: Any) -> GenerationRequest:
         """What the values of `all`, but for the model, ask for, as the page sent them.
 
         Args:
@@ -171,7 +171,7 @@ class Controls:
             "dropped": dropped,
             "pinned": pinned,
         }
-        return Order(**{**fields, **changes})
+        return GenerationRequest(**{**fields, **changes})
 
     @staticmethod
     def first_free(*values: Any) -> int | None:

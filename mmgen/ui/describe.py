@@ -11,7 +11,7 @@ from mmgen.errors import UserError
 from mmgen.models.decoder import Caption
 from mmgen.ui.context import MODEL_QUEUE, Context
 from mmgen.ui.controls import Controls
-from mmgen.ui.drawing import ANY_STYLE, Studio, kept_reference
+from mmgen.ui.drawing import ANY_STYLE, InferenceService, kept_reference
 from mmgen.ui.files import uploaded_path
 from mmgen.ui.owner import owner_of
 from mmgen.ui.show import problem
@@ -106,7 +106,7 @@ class Describing:
         except UserError as error:
             return None, problem(error)
 
-    def studio(self, request: gr.Request, model: object) -> Studio:
+    def studio(self, request: gr.Request, model: object) -> InferenceService:
         """What reads for a visitor who has picked a model."""
         return self.context.models.studio(owner_of(request), model)
 
@@ -125,7 +125,7 @@ def _opened(event: gr.SelectData) -> tuple[Any, Any, None]:
     return event.index, gr.Button(visible=True), None
 
 
-def _told(title: str, studio: Studio, image: str | Image.Image) -> tuple[Any, Any]:
+def _told(title: str, studio: InferenceService, image: str | Image.Image) -> tuple[Any, Any]:
     (captions,) = studio.describe([image])
     return (_data(title, captions), gr.skip()) if captions else (None, problem(_TRANSPARENT))
 

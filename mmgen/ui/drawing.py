@@ -41,7 +41,7 @@ _DRAWING = threading.Lock()  # Drawings never compete for the processor.
 
 
 @dataclass(frozen=True)
-class Order:
+class GenerationRequest:
     """What a person asked for. References are paths of picture files; `seed` may be None when its field is empty.
 
     `dropped` and `pinned` are numbers of entries of the memory that are never looked up, and that always are.
@@ -80,14 +80,14 @@ class Order:
 
 
 @dataclass
-class Drawing:
+class GenerationResult:
     """Pictures with their seeds, sentences for the person, and the time they took.
 
     `drawn_from` has for each picture the entries of the memory that it leaned on, the most first; it is None where the
     model has no memory.
     """
 
-    order: Order
+    order: GenerationRequest
     images: list[Image.Image]
     seeds: list[int]
     notes: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Drawing:
         return path
 
 
-class Studio:
+class InferenceService:
     """A pipeline that draws orders, and keeps what it saw in their references and how their words are looked up."""
 
     def __init__(self, pipe: MultimodalGANPipeline):
@@ -129,7 +129,9 @@ class Studio:
         return f"{name} (bf16)" if has_fast_bf16(device) else name
 
     @torch.inference_mode()
-    def draw(self, order: Order, on_picture: Callable[[int, int], object] | None = None) -> Drawing:
+    def draw(
+        self, order: GenerationRequest, on_picture: Callable[[int, int], object] | None = None
+    ) -> GenerationResult:
         """Draw an order.
 
         Args:
@@ -162,7 +164,7 @@ class Studio:
         images = to_pil(torch.cat(pixels))
         took = round((time.perf_counter() - start) * 1000)
         leaned = drawn_from if self.has_memory else None
-        return Drawing(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
+        return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
 
     def picture_key(self, entry: int) -> str:
         """What a thumbnail of an entry is kept by: another picture under the same number has another."""
@@ -182,7 +184,7 @@ class Studio:
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return data_url(image, quality=80)
 
-    def _query(self, order: Order, notes: list[str]) -> MemoryQuery | None:
+    def _query(self, order: GenerationRequest, notes: list[str]) -> MemoryQuery | None:
         """What to look up for an order; the same words are read once."""
         if not (self.has_memory and order.text_weight and order.memory_weight):
             return None
@@ -224,7 +226,7 @@ class Studio:
             image.thumbnail((_MAX_SIDE, _MAX_SIDE))
         return self.pipe.encode_references([image]), self.pipe.reference_latents([image])
 
-    def check(self, order: Order) -> None:
+    def check(self, order: GenerationRequest) -> None:
         """Raise a `UserError` for the first value that is missing or out of its range."""
         if not isinstance(order.prompt, str):
             raise UserError("The prompt must be a text.")

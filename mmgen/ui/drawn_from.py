@@ -11,7 +11,7 @@ from mmgen.errors import UserError
 from mmgen.ui.choices import choose, known_entries
 from mmgen.ui.context import Context
 from mmgen.ui.controls import Controls
-from mmgen.ui.drawing import Drawing, Studio
+from mmgen.ui.drawing import GenerationResult, InferenceService
 from mmgen.ui.owner import owner_of
 from mmgen.ui.theme import THUMBNAILS_JS
 from mmgen.ui.train_rows import build_list
@@ -64,7 +64,7 @@ class DrawnFrom:
         return {studio.picture_key(entry): studio.thumbnail(entry) for entry in entries[:_MOST_THUMBNAILS]}
 
 
-def list_data(studio: Studio, drawing: Drawing) -> dict[str, Any] | None:
+def list_data(studio: InferenceService, drawing: GenerationResult) -> dict[str, Any] | None:
     """What the list shows below a drawing's first picture; None where there is nothing to show."""
     order = drawing.order
     if drawing.drawn_from is None or not (drawing.drawn_from[0] or order.dropped or order.pinned):

@@ -12,10 +12,10 @@ from pathlib import Path
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from mmgen.errors import UserError
-from mmgen.ui.drawing import Drawing
+from mmgen.ui.drawing import GenerationResult
 
 
-def save_all(drawing: Drawing) -> list[str]:
+def save_all(drawing: GenerationResult) -> list[str]:
     """Write a drawing's pictures where gradio serves them from and clears them away; equal pictures share a file."""
     root = Path(get_upload_folder())
     root.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from mmgen.errors import UserError
 from mmgen.ui.context import Context
 from mmgen.ui.owner import on_space, owner_of
 from mmgen.ui.show import note, problem, progress
-from mmgen.ui.working import Work
+from mmgen.ui.working import BackgroundTask
 
 _PLACEHOLDER = "user/name, or user/name@revision"
 
@@ -78,7 +78,7 @@ class FromHub:
             )
 
         yield progress(None, "Asking the Hub"), gr.skip(), gr.skip()
-        work = Work(fetch)
+        work = BackgroundTask(fetch)
         for share, words in work.steps():
             if words:
                 yield progress(share, words), gr.skip(), gr.skip()

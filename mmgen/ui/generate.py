@@ -16,7 +16,7 @@ from mmgen.ui import show
 from mmgen.ui.context import MODEL_QUEUE, Context
 from mmgen.ui.controls import Controls
 from mmgen.ui.describe import Describing
-from mmgen.ui.drawing import ANY_STYLE, Studio, random_seed
+from mmgen.ui.drawing import ANY_STYLE, InferenceService, random_seed
 from mmgen.ui.drawn_from import DrawnFrom, list_data
 from mmgen.ui.examples import EXAMPLES, Example
 from mmgen.ui.files import save_all
@@ -108,7 +108,7 @@ class _Listeners:
     def __init__(self, context: Context, controls: Controls):
         self.context, self.controls = context, controls
 
-    def studio(self, request: gr.Request, model: object) -> Studio:
+    def studio(self, request: gr.Request, model: object) -> InferenceService:
         """What draws for a visitor who has picked a model."""
         return self.context.models.studio(owner_of(request), model)
 

@@ -16,7 +16,7 @@ from mmgen.home import home
 from mmgen.hub.fetch import fetch, split_name
 from mmgen.jobs import Jobs
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.ui.drawing import Studio
+from mmgen.ui.drawing import InferenceService
 from mmgen.ui.owner import on_space
 
 DEFAULT = ""
@@ -45,9 +45,9 @@ class Models:
     """
 
     def __init__(self, pipe: MultimodalGANPipeline):
-        self.default = Studio(pipe)
+        self.default = InferenceService(pipe)
         self.default_folder = Path(pipe.name_or_path).absolute()
-        self._loaded: OrderedDict[tuple[Path, int], Studio] = OrderedDict()
+        self._loaded: OrderedDict[tuple[Path, int], InferenceService] = OrderedDict()
         self._fetched: dict[str, Path] = {}
         self._from_hub: OrderedDict[str, list[str]] = OrderedDict()
         self._lock, self._loading = threading.Lock(), threading.Lock()
@@ -155,7 +155,7 @@ class Models:
             raise UnknownModel(f"There is no model {str(model)[:80]!r} of yours here. Choose another.")
         return self.find(owner, model)
 
-    def studio(self, owner: str, model: object) -> Studio:
+    def studio(self, owner: str, model: object) -> InferenceService:
         """One of the `choices`, loaded; the default if it is not there any more.
 
         Raises:
@@ -166,7 +166,7 @@ class Models:
         except UnknownModel:
             return self.default
 
-    def asked_for(self, owner: str, model: object) -> Studio:
+    def asked_for(self, owner: str, model: object) -> InferenceService:
         """What a program names, loaded; a model of the Hub is fetched first if need be.
 
         Raises:
@@ -190,7 +190,7 @@ class Models:
             self._fetched[name] = folder
         return folder
 
-    def _load(self, folder: Path, name: str) -> Studio:
+    def _load(self, folder: Path, name: str) -> InferenceService:
         """Raises UserError if it cannot be loaded, UnknownModel if it was deleted just now."""
         if folder == self.default_folder:
             return self.default
@@ -203,14 +203,14 @@ class Models:
         with self._loading:  # One at a time, to save memory; who draws with what is loaded waits for none.
             if studio := self._kept(key):
                 return studio
-            studio = Studio(load_pipeline(folder))
+            studio = InferenceService(load_pipeline(folder))
             with self._lock:
                 while len(self._loaded) >= MOST_LOADED - 1:
                     self._loaded.popitem(last=False)
                 self._loaded[key] = studio
         return studio
 
-    def _kept(self, key: tuple[Path, int]) -> Studio | None:
+    def _kept(self, key: tuple[Path, int]) -> InferenceService | None:
         with self._lock:
             studio = self._loaded.get(key)
             if studio:

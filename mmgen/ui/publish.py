@@ -14,7 +14,7 @@ from mmgen.ui.models import DEFAULT
 from mmgen.ui.owner import owner_of
 from mmgen.ui.publish_words import arrived, card_shown, files_table, slug, total
 from mmgen.ui.show import note, problem, progress
-from mmgen.ui.working import Work
+from mmgen.ui.working import BackgroundTask
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -158,7 +158,7 @@ class Publish:
         """Show every file and the card; nothing is sent."""
         owner, skipped = owner_of(request), [gr.skip()] * 4
         stamp = self._stamp(owner, model, name)
-        work = Work(lambda tell: self.publisher.look(owner, model, name, tell))
+        work = BackgroundTask(lambda tell: self.publisher.look(owner, model, name, tell))
         for _, words in work.steps():
             yield progress(None, words), *skipped
         try:
@@ -188,7 +188,7 @@ class Publish:
         except UserError as error:
             yield problem(error), gr.skip(), gr.skip()
             return
-        work = Work(lambda tell: self.publisher.send(owner, model, name, private, token, tell))
+        work = BackgroundTask(lambda tell: self.publisher.send(owner, model, name, private, token, tell))
         for share, words in work.steps():
             yield progress(share, words), gr.Button(interactive=False), gr.Button(interactive=False)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mmgen.errors import UserError
 from mmgen.hub.publish import Published, publish
 from mmgen.ui.models import Models
-from mmgen.ui.working import OneAtATime
+from mmgen.ui.working import KeyedMutex
 
 Progress = Callable[[float, str], None]
 
@@ -21,7 +21,7 @@ class Publisher:
 
     def __init__(self, models: Models):
         self.models = models
-        self._busy = OneAtATime()
+        self._busy = KeyedMutex()
 
     def stamp(self, owner: str, model: object, name: object) -> str:
         """Stands for a model as it is now under a name; another one once its training has gone on.

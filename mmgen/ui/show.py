@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from mmgen.ui.drawing import Drawing, data_url
+from mmgen.ui.drawing import GenerationResult, data_url
 
 
-def canvas(drawing: Drawing | None = None) -> str:
+def canvas(drawing: GenerationResult | None = None) -> str:
     """The first picture of a drawing on a checkerboard; an empty checkerboard without one."""
     if drawing is None:
         return '<div class="canvas"></div>'
@@ -19,7 +19,7 @@ def canvas(drawing: Drawing | None = None) -> str:
     )
 
 
-def status(drawing: Drawing | None = None, device: str = "") -> str:
+def status(drawing: GenerationResult | None = None, device: str = "") -> str:
     """How long it took and on what, and what the person should know."""
     if drawing is None:
         return _lines("Drawing the first picture", "")

@@ -13,12 +13,12 @@ from mmgen.jobs import Job
 from mmgen.ui.context import PAIRS_QUEUE, Context
 from mmgen.ui.files import hand_out, uploaded_path
 from mmgen.ui.owner import owner_of
-from mmgen.ui.train_desk import Desk
+from mmgen.ui.train_desk import DraftService
 from mmgen.ui.train_pairs import NOT_UPLOADED
-from mmgen.ui.train_start import Order
+from mmgen.ui.train_start import TrainingRequest
 from mmgen.ui.train_words import STATES
 
-_DEFAULTS = Order()
+_DEFAULTS = TrainingRequest()
 
 
 def build(context: Context) -> None:
@@ -90,7 +90,7 @@ def build(context: Context) -> None:
             The job's id.
         """
         with _told():
-            order = Order(name, base, preset, minutes, steps, prior, decoder, watch or [], seed)
+            order = TrainingRequest(name, base, preset, minutes, steps, prior, decoder, watch or [], seed)
             return order.start(owner_of(request), desk, models, draft).id
 
     def training_state(request: gr.Request, job: str) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def build(context: Context) -> None:
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_id="jobs", concurrency_limit=4)
 
 
-def _state(desk: Desk, owner: str, job_id: str) -> dict[str, Any]:
+def _state(desk: DraftService, owner: str, job_id: str) -> dict[str, Any]:
     jobs = desk.jobs(owner)
     job: Job = jobs.get(job_id)
     state = job.state

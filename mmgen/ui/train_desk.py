@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from mmgen.data.draft import Draft, Pair
 from mmgen.errors import UserError
-from mmgen.evaluation.doctor import Embeddings, Examination, Finding, Progress, examine, mend
+from mmgen.evaluation.doctor import Embeddings, Examination, Finding, Progress, apply_fix, examine
 from mmgen.home import home
 from mmgen.jobs import Jobs
 from mmgen.pipeline import DESCRIBED_TOGETHER, MultimodalGANPipeline
 from mmgen.quota import quota_of
-from mmgen.ui.drawing import Studio
-from mmgen.ui.working import OneAtATime
+from mmgen.ui.drawing import InferenceService
+from mmgen.ui.working import KeyedMutex
 
 _DRAFT_ID = re.compile(r"[0-9a-f]{32}")
 _MOST_KEPT = 64  # Drafts in memory; the others are read from the disk again.
@@ -48,14 +48,14 @@ class Checkup:
         return sum(self.seen.get(pair.name) != pair.text for pair in pairs)
 
 
-class Desk:
+class DraftService:
     """Everybody's drafts and jobs; an owner reaches only what is theirs. Threads may share it."""
 
     def __init__(self) -> None:
         self._drafts: OrderedDict[tuple[str, str], Draft] = OrderedDict()
         self._checkups: OrderedDict[tuple[str, str], Checkup] = OrderedDict()
         self._lock = threading.Lock()
-        self._captioning = OneAtATime()
+        self._captioning = KeyedMutex()
 
     def new_draft(self, owner: str) -> str:
         """Make an empty draft, and give its id."""
@@ -100,7 +100,7 @@ class Desk:
         self._keep(self._checkups, (owner, draft_id), checkup)
         return checkup
 
-    def caption_rest(self, owner: str, draft_id: str, studio: Studio, tell: Progress) -> tuple[int, int]:
+    def caption_rest(self, owner: str, draft_id: str, studio: InferenceService, tell: Progress) -> tuple[int, int]:
         """Let a model caption the pairs of a draft that have no caption, some at a time.
 
         Each is kept as it comes, marked as written by a model; what a person types or removes meanwhile stays so.
@@ -141,7 +141,7 @@ class Desk:
         if checkup is None or finding is None:
             raise UserError("This is not known any more. Check the pairs again.")
         before = {pair.name: pair.text for pair in draft.pairs}
-        mend(draft, finding)
+        apply_fix(draft, finding)
         checkup.mended.add(kind)
         for pair in draft.pairs:  # What the doctor has changed, the doctor has seen.
             if pair.name in finding.names and checkup.seen.get(pair.name) == before.get(pair.name):
@@ -162,7 +162,7 @@ class Desk:
         return value
 
 
-def _described(studio: Studio, pairs: list[Pair]) -> dict[str, str]:
+def _described(studio: InferenceService, pairs: list[Pair]) -> dict[str, str]:
     """Name -> what a model says of each picture, "" where it says nothing; one that cannot be read spoils no other."""
     if not pairs:
         return {}

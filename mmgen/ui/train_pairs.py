@@ -16,7 +16,7 @@ from mmgen.ui.owner import on_space, owner_of
 from mmgen.ui.show import note, problem
 from mmgen.ui.theme import FETCH_JS
 from mmgen.ui.train_rows import build_list, findings_data, pairs_data
-from mmgen.ui.working import Work
+from mmgen.ui.working import BackgroundTask
 
 NOT_UPLOADED = "A file must be an uploaded picture or zip file"
 START = {"view": "all", "page": 0}
@@ -228,7 +228,9 @@ class Pairs:
     def caption(self, request: gr.Request, draft_id: str) -> Iterator[str]:
         """Let the model write the captions that are missing."""
         owner, studio = owner_of(request), self.context.models.default
-        work = Work(lambda tell: self.desk.caption_rest(owner, draft_id, studio, tell))  # Goes on without the page.
+        work = BackgroundTask(
+            lambda tell: self.desk.caption_rest(owner, draft_id, studio, tell)
+        )  # Goes on without the page.
         for share, words in work.steps():
             if words:
                 yield show.progress(share, words)

@@ -14,7 +14,7 @@ from mmgen.ui.context import PAIRS_QUEUE, Context
 from mmgen.ui.models import DEFAULT, Models
 from mmgen.ui.owner import on_space, owner_of
 from mmgen.ui.show import note, problem
-from mmgen.ui.train_desk import Desk
+from mmgen.ui.train_desk import DraftService
 from mmgen.ui.train_words import expected, is_busy, presets
 
 LONGEST = 60  # Minutes on the slider.
@@ -32,7 +32,7 @@ _SEE_JS = """() => {
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainingRequest:
     """What a person asked for, as the page or a program sent it."""
 
     name: Any = "My pictures"
@@ -71,7 +71,7 @@ class Order:
         settings.check()
         return settings
 
-    def start(self, owner: str, desk: Desk, models: Models, draft_id: object) -> Job:
+    def start(self, owner: str, desk: DraftService, models: Models, draft_id: object) -> Job:
         """Queue the job.
 
         Raises:
@@ -196,7 +196,7 @@ class Start:
     def tell_time(self, request: gr.Request, kind: str, minutes: float, steps: float) -> str:
         """How long it will take."""
         try:
-            order = Order(minutes=minutes, steps=_steps(kind, steps))
+            order = TrainingRequest(minutes=minutes, steps=_steps(kind, steps))
             jobs = self.desk.jobs(owner_of(request)).list()
             waiting = sum(is_busy(job.state) for job in jobs)
             return note(expected(order.settings(), waiting, _step_seconds(jobs)))
@@ -210,7 +210,9 @@ class Start:
         owner = owner_of(request)
         prompts = [line.strip() for line in (watch or "").splitlines() if line.strip()]
         try:
-            order = Order(name or "", base, preset, minutes, _steps(kind, steps), prior, decoder, prompts, seed)
+            order = TrainingRequest(
+                name or "", base, preset, minutes, _steps(kind, steps), prior, decoder, prompts, seed
+            )
             job = order.start(owner, self.desk, self.context.models, draft_id)
         except UserError as error:
             return problem(error), gr.skip()

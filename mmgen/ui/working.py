@@ -9,20 +9,20 @@ from typing import Any
 
 from mmgen.errors import UserError
 
-Tell = Callable[[float | None, str], None]
+ProgressCallback = Callable[[float | None, str], None]
 """Takes 0 to 1, or None where that is not known, and what is being done."""
 
 _LOOK_SECONDS = 0.2
 
 
-class Work:
+class BackgroundTask:
     """What goes on in a thread until it has ended; it goes on if nobody looks any more.
 
     Args:
         do: does it, and returns its result; it is given what to tell.
     """
 
-    def __init__(self, do: Callable[[Tell], Any]):
+    def __init__(self, do: Callable[[ProgressCallback], Any]):
         self._told: tuple[float | None, str] = (None, "")
         self._result: Any = None
         self._error: BaseException | None = None
@@ -48,7 +48,7 @@ class Work:
             raise self._error
         return self._result
 
-    def _run(self, do: Callable[[Tell], Any]) -> None:
+    def _run(self, do: Callable[[ProgressCallback], Any]) -> None:
         try:
             self._result = do(self._tell)
         except BaseException as error:  # A panic of a library in Rust is no Exception.
@@ -58,7 +58,7 @@ class Work:
         self._told = (share, words)
 
 
-class OneAtATime:
+class KeyedMutex:
     """Keeps the same thing from being done twice at once. Threads may share it."""
 
     def __init__(self) -> None:

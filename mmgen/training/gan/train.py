@@ -129,8 +129,8 @@ def train_gan(
         config.discriminator_learning_rate,
         config.image_size,
     )
-    run.keep("ema", ema)
-    run.keep("image_decoder", image_decoder)
+    run.register_for_checkpointing("ema", ema)
+    run.register_for_checkpointing("image_decoder", image_decoder)
     run.resume()
     if config.compile and run.device.type == "cuda" and not Phase.at(run, config).is_adversarial:
         model.compile_forward()

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmgen.training.prior import Prior
+from mmgen.training.prior import PriorSampler
 
 DAMPING = 0.3
 DRAWS, BATCH = 512, 32
 LAYERS = (".self_attention.", ".feed_forward.", ".to_patch")
 
 
-class Sparing:
+class NullSpaceProjection:
     """What the layers of the base's generator leave free.
 
     Args:
@@ -38,7 +38,7 @@ class Sparing:
         on_part: called after each batch of them; what it raises ends the work.
     """
 
-    def __init__(self, prior: Prior, seed: int, on_part: Callable[[], object] = lambda: None):
+    def __init__(self, prior: PriorSampler, seed: int, on_part: Callable[[], object] = lambda: None):
         pipe = prior.pipe
         moments: dict[str, torch.Tensor] = {}
         hooks = []
@@ -74,7 +74,7 @@ class Sparing:
             count += parameter.numel() * learns
         return count
 
-    def guard(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """From now on every step of the optimizer spares what the base knows."""
         learning = [
             (parameter, self.free[name.removesuffix(".weight")])

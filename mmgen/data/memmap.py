@@ -39,7 +39,7 @@ def pack_pictures(
     new one and an unchanged one is opened at once.
 
     Args:
-        on_part: as `keep_array` takes it.
+        on_part: as `cached_memmap` takes it.
 
     Raises:
         UserError: a picture cannot be read, or the disk is full.
@@ -49,10 +49,10 @@ def pack_pictures(
         stat = os.stat(file_of(path))
         stamp.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
     file = cache / f"pictures-{stamp.hexdigest()[:16]}.npy"
-    return keep_array(file, len(data), _squares(_paths(data), size, len(data)), on_part)
+    return cached_memmap(file, len(data), _squares(_paths(data), size, len(data)), on_part)
 
 
-def keep_array(
+def cached_memmap(
     file: Path,
     count: int,
     parts: Iterable[tuple[slice | np.ndarray, np.ndarray]],
