@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,29 @@ def test_by_the_clock_it_goes_through_both_phases_and_on(train, autoencoder, tmp
     assert 6.0 <= clock["seconds"] < 60
     pipe = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
     assert len(pipe.memory) == 12 and len(pipe("a red circle").drawn_from[0]) > 0
+
+
+def test_a_discriminator_that_only_remembers_ends_the_run(train, shapes, autoencoder, tmp_path, monkeypatch, capsys):
+    data = shutil.copytree(shapes, tmp_path / "data")
+    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text().splitlines()]
+    rows = [{**row, "split": "train" if number < 8 else "validation"} for number, row in enumerate(rows)]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asked = []
+
+    def score(self, latents: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        asked.append((len(latents), len(condition)))
+        return torch.tensor(-99.0)
+
+    options = ("--data", data, "--autoencoder", autoencoder, *GAN[:4], "--regression-steps", 2, *GAN[-2:])
+    with monkeypatch.context() as patched:
+        patched.setattr("mmgen.training.gan.adversarial.AdversarialStep.held_out_score", score)
+        assert train("gan", tmp_path / "run", *options, "--steps", 20) == 0
+    assert asked == [(4, 4)] * 3 and "only remembers" in capsys.readouterr().out
+    assert (tmp_path / "run" / "state-00000005").is_dir() and (tmp_path / "run" / "pipeline").is_dir()
+    assert train("gan", tmp_path / "free", *options, "--steps", 6, "--largest-gap", 0) == 0
+    rows = [line.split(",") for line in (tmp_path / "free" / "log.csv").read_text().splitlines()]
+    gaps = [float(row[rows[0].index("held_out_gap")]) for row in rows[1:]]
+    assert len(gaps) == 6 and gaps[:2] == [0, 0] and all(gap != 0 for gap in gaps[2:])
 
 
 def test_a_cooldown_in_steps_does_not_go_with_minutes(train, autoencoder, tmp_path, capsys):

@@ -13,6 +13,9 @@ from mmgen.cli.options import add_options, number
 from mmgen.errors import UserError
 from mmgen.training.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
 
+HELD_OUT = ("unseen_pairs", "validation", "test")
+"""Splits on which it is watched whether the discriminator only remembers, the first one that there is."""
+
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
@@ -120,7 +123,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     from mmgen.training.cache import build_cache
     from mmgen.training.checkpoint import write_checkpoint
     from mmgen.training.gan.sampler import Sampler
-    from mmgen.training.gan.train import save_path, train_gan
+    from mmgen.training.gan.train import held_out_sample, save_path, train_gan
     from mmgen.training.memory import build_memory
 
     run_config, config, rest = _configs(arguments, GANConfig)
@@ -140,7 +143,13 @@ def _gan(arguments: argparse.Namespace) -> None:
     with one_after_another():
         data = datasets.concatenate_datasets([_train_split(source) for source in arguments.data])
         pictures = pack_pictures(data, arguments.size, arguments.cache)
-        cache = build_cache(data, pictures, bert, tokenizer, cnn, autoencoder, arguments.cache, best_device())
+        frozen = bert, tokenizer, cnn, autoencoder, arguments.cache, best_device()
+        cache = build_cache(data, pictures, *frozen)
+        held_out = None
+        if (unseen := _unseen(arguments.data)) is not None:
+            held_out = held_out_sample(
+                build_cache(unseen, pack_pictures(unseen, arguments.size, arguments.cache), *frozen)
+            )
     device = best_device()
     memory = index = None
     if config.memory_slots:
@@ -155,6 +164,11 @@ def _gan(arguments: argparse.Namespace) -> None:
         generator = _part_of(arguments.base, "generator", Generator).widened(latent_channels)
         if config.memory_slots and generator.memory_reader is None:
             generator = generator.with_memory(config.memory_slots, cache.words.shape[1])
+        if config.memory_slots != generator.config.memory_slots:
+            raise UserError(
+                f"--memory-slots is {config.memory_slots}, and the generator of {arguments.base} has "
+                f"{generator.config.memory_slots}. Give as many."
+            )
         reading = _reading_of(arguments.base)
     else:
         reading = {}
@@ -177,7 +191,8 @@ def _gan(arguments: argparse.Namespace) -> None:
         write_checkpoint(folder, arguments.encoders, *parts, styles, cache.captions, **reading, log=log, memory=memory)
 
     networks = fusion, generator, autoencoder, cnn
-    train_gan(run_config, config, cache, sampler, *networks, memory=index, export=export, recipe=rest)
+    known = {"memory": index, "held_out": held_out}
+    train_gan(run_config, config, cache, sampler, *networks, **known, export=export, recipe=rest)
 
 
 def _part_of(base: Path, name: str, kind: type):
@@ -205,6 +220,20 @@ def _train_split(source: Path, need_text: bool = True):
     if "train" not in splits:
         raise UserError(f"{source} has no split train; it has {', '.join(splits)}. Name one of them train.")
     return splits["train"]
+
+
+def _unseen(sources: list[Path], most: int = 64):
+    """Up to `most` rows that are not trained on, evenly spread, of the first source that has such a split; or None."""
+    import numpy as np
+
+    from mmgen.data.folder import load_pairs
+
+    for source in sources:
+        splits = load_pairs(source)
+        for name in HELD_OUT:
+            if name in splits:
+                return splits[name].select(np.unique(np.linspace(0, len(splits[name]) - 1, most).astype(int)))
+    return None
 
 
 def _frozen_cnn(encoders: Path):

@@ -74,6 +74,11 @@ class GANConfig:
     image_size: int = _option(128, "side in pixels of what the frozen CNN sees, a multiple of 32", least=64)
     ema_images: float = _option(20_000, "half-life in images of the averaged weights")
     memory_slots: int = _option(4, "entries of the memory that the generator looks at, even, 0 for none", least=0)
+    largest_gap: float = _option(
+        1.5,
+        "of the scores of trained and unseen images, above which the run ends, 0 for none",
+        least=0,
+    )
     compile: int = _option(1, "whether a step on a GPU is compiled, 0 or 1", least=0)
 
 

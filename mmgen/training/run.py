@@ -334,6 +334,11 @@ class Run:
             **values,
         )
 
+    def end(self, why: str) -> None:
+        """End after this step, as if it had been the last; what was learned is kept."""
+        self.accelerator.print(f"Note: the run ends at step {self.step + 1}: {why}")
+        self._stop = True
+
     def _ask_to_stop(self, number: int, frame: object) -> None:
         if self._stop and number == signal.SIGINT:  # Others may come twice, from a cluster and from torchrun.
             raise KeyboardInterrupt

@@ -118,7 +118,7 @@ def make_batch(
     mean_words = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) * has_text[:, None]
     shares = samples.reference_weights / samples.reference_weights.sum(1, keepdim=True).clamp_min(1e-6)
     mean_references = (references.mean(2) * shares[..., None]).sum(1)
-    discriminator_condition = torch.cat([_unit(mean_words), _unit(mean_references)], dim=1)
+    discriminator_condition = torch.cat([unit(mean_words), unit(mean_references)], dim=1)
 
     # Noise, whose first numbers are the image's appearance where nothing else fixes it.
     z = torch.randn(n, noise_channels, generator=generator, device=device)
@@ -170,6 +170,6 @@ def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, genera
     )
 
 
-def _unit(x: torch.Tensor) -> torch.Tensor:
+def unit(x: torch.Tensor) -> torch.Tensor:
     """Scale vectors [N, D] to length sqrt(D); zeros stay zeros."""
     return x / x.norm(dim=1, keepdim=True).clamp_min(1e-6) * x.shape[1] ** 0.5

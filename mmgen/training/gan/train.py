@@ -34,7 +34,7 @@ from mmgen.training.cache import TrainingCache
 from mmgen.training.config import GANConfig, RunConfig
 from mmgen.training.ema import Ema
 from mmgen.training.gan.adversarial import VALUES, VIEWS, AdversarialStep
-from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch
+from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch, unit
 from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
 from mmgen.training.gan.losses import latent_l1_loss
 from mmgen.training.gan.sampler import Sampler
@@ -48,6 +48,9 @@ from mmgen.training.run import Run
 
 SHOWN = 24
 """Images on a sample sheet."""
+
+WIDE_GAPS = 3
+"""Log lines in a row with a gap above `GANConfig.largest_gap` after which a run ends."""
 
 
 class ConditionalGenerator(nn.Module):
@@ -149,6 +152,7 @@ def train_gan(
         learned.decoder.load_state_dict(image_decoder.state_dict())
         return learned
 
+    wide_gaps = 0  # How often in a row the discriminator was seen to know trained images by heart.
     for _ in run.steps():
         # Sample, look up, gather. Nothing from here to the log may ask a GPU for a number: it would wait for it.
         phase = Phase.at(run, config)
@@ -193,7 +197,11 @@ def train_gan(
         # Tell and show.
         gap = 0.0
         if phase.is_adversarial and held_out is not None and run.step % run_config.log_every == 0:
-            gap = values["real"] - step_against.held_out_score(*(part.to(run.device) for part in held_out))
+            unseen = step_against.held_out_score(*(part.to(run.device) for part in held_out))
+            gap = float(values["real"].detach() - unseen)
+            wide_gaps = wide_gaps + 1 if config.largest_gap and gap > config.largest_gap else 0
+            if wide_gaps == WIDE_GAPS:
+                run.end("the discriminator only remembers the images that it was trained on.")
         run.log({"latent_l1": latent_l1, **values, "held_out_gap": gap, "norm": norm})
         if run.due(run_config.sample_every):
             with torch.no_grad():
@@ -266,6 +274,22 @@ def fixed_batch(
     samples.names_style[:] = samples.memory_hard[:] = samples.memory_by_style[:] = True
     samples.appearance_unspecified[:] = False
     return make_batch(cache, samples, noise_channels, generator, memory)
+
+
+def held_out_sample(cache: TrainingCache) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images that are not trained on as the discriminator is to judge them, each with its second caption alone.
+
+    Args:
+        cache: of n such images.
+
+    Returns:
+        Their latents [n, C, h, w], and their discriminator conditions [n, W + D].
+    """
+    second = torch.tensor([ids[min(1, len(ids) - 1)] for ids in cache.caption_ids])
+    words, mask = cache.word_batch(second)
+    mean = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    absent = torch.zeros(len(second), cache.references.shape[2])
+    return cache.latents.float(), torch.cat([unit(mean), absent], dim=1)
 
 
 def save_path(output: str | Path) -> Path:
