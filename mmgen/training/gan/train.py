@@ -198,7 +198,7 @@ def train_gan(
         gap = 0.0
         if phase.is_adversarial and held_out is not None and run.step % run_config.log_every == 0:
             unseen = step_against.held_out_score(*(part.to(run.device) for part in held_out))
-            gap = float(values["real"].detach() - unseen)
+            gap = float(torch.as_tensor(values["real"]).detach() - unseen)
             wide_gaps = wide_gaps + 1 if config.largest_gap and gap > config.largest_gap else 0
             if wide_gaps == WIDE_GAPS:
                 run.end("the discriminator only remembers the images that it was trained on.")
