@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
 from safetensors.torch import load_file
-from tiny import tiny_encoders
+from training_data import write_autoencoder, write_encoders, write_shapes
 
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
 from mmgen.errors import UserError
-from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.fusion import Fused
 from mmgen.models.generator import Generator
 from mmgen.models.memory import encoder_fingerprint
@@ -31,39 +29,19 @@ from mmgen.training.gan.calibration import latent_std_ratio, match_latent_std
 from mmgen.training.muon import Muon
 from mmgen.training.run import Run
 
-COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
-
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
     """12 pictures: a circle and a square in three colours, flat and round in style."""
     folder = tmp_path_factory.mktemp("shapes")
-    rows = []
-    for colour, value in COLOURS.items():
-        for shape in ("circle", "square"):
-            for style in ("flat", "round"):
-                image = Image.new("RGBA", (64, 64))
-                draw = ImageDraw.Draw(image)
-                draw_shape = draw.ellipse if shape == "circle" else draw.rectangle
-                draw_shape((8, 8, 55, 55), fill=value, outline=(0, 0, 0) if style == "round" else None, width=5)
-                name = f"{colour}-{shape}-{style}.png"
-                image.save(folder / name)
-                text = f"{colour} {shape}"
-                captions = [text, f"{text}, {style} style"]
-                row = {"file_name": name, "text": text, "captions": captions, "label": text, "style": style}
-                rows.append(row)
-    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_shapes(folder, unseen=None)
     return folder
 
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("encoders")
-    bert, tokenizer, cnn, processor = tiny_encoders(folder / "parts")
-    bert.save_pretrained(folder / "text_encoder")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    cnn.save_pretrained(folder / "image_encoder")
-    processor.save_pretrained(folder / "image_processor")
+    write_encoders(folder)
     return folder
 
 
@@ -84,8 +62,7 @@ def train(shapes, encoders, tmp_path_factory):
 def autoencoder(tmp_path_factory) -> Path:
     """A small one, untrained: what it makes of a picture is enough to learn from."""
     folder = tmp_path_factory.mktemp("autoencoder")
-    torch.manual_seed(0)
-    ImageAutoencoder(widths=(16, 16, 16), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1)).save_pretrained(folder)
+    write_autoencoder(folder)
     return folder
 
 

@@ -14,8 +14,8 @@ from mmgen.models.autoencoder import ImageAutoencoder
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220)}
 
 
-def write_shapes(folder: Path) -> None:
-    """Circles and squares in three colours, flat and round in style, at 64 pixels; the red ones are `unseen_pairs`."""
+def write_shapes(folder: Path, unseen: str | None = "red") -> None:
+    """Circles and squares in three colours, flat and round in style, at 64 pixels; those of one are `unseen_pairs`."""
     rows = []
     for colour, value in COLOURS.items():
         for shape in ("circle", "square"):
@@ -29,7 +29,7 @@ def write_shapes(folder: Path) -> None:
                 text = f"{colour} {shape}"
                 row = {"file_name": name, "text": text, "captions": [text, f"{text}, {style} style"], "label": text}
                 row |= {"style": style, "licence": "CC0", "author": "nobody", "source": "tests"}
-                row["split"] = "unseen_pairs" if colour == "red" else "train"
+                row["split"] = "unseen_pairs" if colour == unseen else "train"
                 rows.append(row)
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
