@@ -21,7 +21,7 @@ from mmgen.training.cache import build_cache
 from mmgen.training.decoder_data import draw_own
 from mmgen.training.gan.batch import make_batch
 from mmgen.training.gan.sampler import Sampler
-from mmgen.training.lookup import PromptLookup, has_memory
+from mmgen.training.lookup import PromptLookup
 from mmgen.training.memory import grow_memory, with_entries
 from mmgen.training.prior import PriorSampler, mix
 from mmgen.training.projection import NullSpaceProjection
@@ -106,10 +106,10 @@ def test_many_look_ups_find_what_one_may(pipe):
 
 def test_a_pipeline_without_the_one_or_the_other_has_no_memory(pipe, tiny_checkpoint):
     blind = load_pipeline(tiny_checkpoint)
-    assert has_memory(pipe) and not has_memory(blind)
-    assert not has_memory(MultimodalGANPipeline(**{**blind.components, "memory": pipe.memory}))
-    assert not has_memory(MultimodalGANPipeline(**{**pipe.components, "memory": None}))
-    assert not has_memory(MultimodalGANPipeline(**{**pipe.components, "memory": Memory()}))
+    assert pipe.has_memory and not blind.has_memory
+    assert not MultimodalGANPipeline(**{**blind.components, "memory": pipe.memory}).has_memory
+    assert not MultimodalGANPipeline(**{**pipe.components, "memory": None}).has_memory
+    assert not MultimodalGANPipeline(**{**pipe.components, "memory": Memory()}).has_memory
 
 
 def test_the_pairs_become_entries_after_those_that_are_there(pipe, pairs, cache):

@@ -25,7 +25,7 @@ from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_token
 from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.cache import word_batch
-from mmgen.training.lookup import PromptLookup, has_memory
+from mmgen.training.lookup import PromptLookup
 
 KINDS = (0.8, 0.1, 0.1)
 """Shares of the batches with pictures alone, words alone, and both."""
@@ -251,7 +251,7 @@ def draw_own(
     @torch.inference_mode()
     def drawn() -> Iterator[tuple[slice, np.ndarray]]:
         generator = torch.Generator().manual_seed(seed)
-        lookup = PromptLookup(pipe, texts) if has_memory(pipe) else None
+        lookup = PromptLookup(pipe, texts) if pipe.has_memory else None
         quiet = 0.5 if sys.stderr.isatty() else 30.0
         for start in tqdm(range(0, len(texts), BATCH), desc="drawings", unit="batch", mininterval=quiet):
             some = list(texts[start : start + BATCH])

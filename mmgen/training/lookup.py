@@ -11,11 +11,6 @@ from mmgen.models.memory import SAME, TEMPERATURE, Retrieved, text_keys, without
 from mmgen.pipeline import MultimodalGANPipeline, choose_keys, choose_style, things_of
 
 
-def has_memory(pipe: MultimodalGANPipeline) -> bool:
-    """Whether a pipeline has a memory with something in it, and a generator that looks at it."""
-    return pipe.memory is not None and len(pipe.memory) > 0 and pipe.generator.memory_reader is not None
-
-
 class PromptLookup:
     """M prompts, each with what it is looked up by, as `MultimodalGANPipeline.memory_query` says.
 

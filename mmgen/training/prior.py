@@ -21,7 +21,7 @@ from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
 from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.gan.batch import Batch
-from mmgen.training.lookup import PromptLookup, has_memory
+from mmgen.training.lookup import PromptLookup
 
 REFERENCES = 96
 """How many of its own pictures the base is shown as references."""
@@ -66,7 +66,7 @@ class PriorSampler:
         chances = np.concatenate([np.full(len(group), len(group) ** -0.5) for group in groups])
         self.chances = chances / chances.sum()
         self.words = _encode(pipe, captions)
-        self.lookup = PromptLookup(pipe, captions) if has_memory(pipe) else None
+        self.lookup = PromptLookup(pipe, captions) if pipe.has_memory else None
         config, latent = pipe.fusion.config, pipe.generator.config
         self.references = torch.zeros(1, config.reference_grid, config.reference_channels)
         self.reference_latents = torch.zeros(1, latent.latent_channels, latent.latent_size, latent.latent_size)
