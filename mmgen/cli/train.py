@@ -141,12 +141,13 @@ def _gan(arguments: argparse.Namespace) -> None:
     bert, tokenizer = load_text_encoder(arguments.encoders / "text_encoder", arguments.encoders / "tokenizer")
     autoencoder = ImageAutoencoder.from_pretrained(arguments.autoencoder)
     with one_after_another():
-        data = datasets.concatenate_datasets([_train_split(source) for source in arguments.data])
+        sources = [_splits(source) for source in arguments.data]
+        data = datasets.concatenate_datasets([splits["train"] for splits in sources])
         pictures = pack_pictures(data, arguments.size, arguments.cache)
         frozen = bert, tokenizer, cnn, autoencoder, arguments.cache, best_device()
         cache = build_cache(data, pictures, *frozen)
         held_out = None
-        if (unseen := _unseen(arguments.data)) is not None:
+        if (unseen := _unseen(sources)) is not None:
             held_out = held_out_sample(
                 build_cache(unseen, pack_pictures(unseen, arguments.size, arguments.cache), *frozen)
             )
@@ -214,22 +215,24 @@ def _reading_of(base: Path) -> dict[str, object]:
 
 
 def _train_split(source: Path, need_text: bool = True):
+    return _splits(source, need_text)["train"]
+
+
+def _splits(source: Path, need_text: bool = True):
+    """All splits of a source, of which one is for training."""
     from mmgen.data.folder import load_pairs
 
     splits = load_pairs(source, need_text=need_text)
     if "train" not in splits:
         raise UserError(f"{source} has no split train; it has {', '.join(splits)}. Name one of them train.")
-    return splits["train"]
+    return splits
 
 
-def _unseen(sources: list[Path], most: int = 64):
+def _unseen(sources: list, most: int = 64):
     """Up to `most` rows that are not trained on, evenly spread, of the first source that has such a split; or None."""
     import numpy as np
 
-    from mmgen.data.folder import load_pairs
-
-    for source in sources:
-        splits = load_pairs(source)
+    for splits in sources:
         for name in HELD_OUT:
             if name in splits:
                 return splits[name].select(np.unique(np.linspace(0, len(splits[name]) - 1, most).astype(int)))
