@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import tiny_encoders, tiny_pipeline
 
+from mmgen.models.autoencoder import PreviewDecoder
 from mmgen.models.discriminator import Discriminator, picture_maps
 from mmgen.models.encoders import PyramidCNN, reference_tokens
 from mmgen.models.fusion import Fusion
@@ -238,8 +239,10 @@ def against(tmp_path) -> AdversarialStep:
     run = Run(RunConfig(str(tmp_path / "run"), 1, 4, log_with="none", precision="no"))
     cnn = PyramidCNN(pipe.image_encoder, [0.5] * 3, [0.5] * 3)
     judge = Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS)
-    optimizer = torch.optim.SGD(judge.parameters())
-    return AdversarialStep(run, judge, optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64)
+    preview = PreviewDecoder(latent_channels=4, width=8)
+    optimizers = (torch.optim.SGD(module.parameters()) for module in (judge, preview))
+    optimizer, preview_optimizer = optimizers
+    return AdversarialStep(run, judge, optimizer, preview, preview_optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64)
 
 
 def adversarial_batch(count: int) -> Batch:
@@ -283,13 +286,37 @@ def test_images_are_clipped_before_they_are_made_smaller(against):
     """Stripes of three pixels must not look different because what is drawn lies beyond white and black."""
     stripes = torch.ones(1, 4, 192, 192)
     stripes[..., ::3] = -1.2
-    clipped = against.decode(torch.zeros(1, 4, 2, 2), decoder=lambda raw: stripes)
-    assert torch.equal(clipped, stripes.clamp(-1, 1))
-    (whole, same), (crop, same_crop) = against.views(clipped, stripes.clamp(-1, 1))
-    assert torch.equal(whole, same) and torch.equal(crop, same_crop)
-    assert whole.shape == crop.shape == (1, 4, 64, 64)
-    torch.testing.assert_close(whole.mean(), clipped.mean(), atol=1e-5, rtol=0)
-    assert set(crop.unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(against.decode(torch.zeros(1, 4, 2, 2), decoder=lambda raw: stripes), stripes.clamp(-1, 1))
+
+
+def test_the_whole_and_a_native_crop_are_seen(against):
+    latents = torch.randn(2, 4, 8, 8)
+    whole, crop = against.views(latents, (3, 2, 4))
+    assert whole.shape == crop.shape == (2, 4, 64, 64)
+    torch.testing.assert_close(whole, against.preview(latents).clamp(-1, 1))
+    torch.testing.assert_close(crop, against.decode(latents[..., 3:7, 2:6]))
+    top, left, side = against.corner(latents)
+    assert side == 4 and 0 <= top <= 4 and 0 <= left <= 4
+    assert against.corner(torch.randn(1, 4, 2, 2)) == (0, 0, 2)  # An image smaller than the crop is seen whole.
+
+
+def test_the_preview_decoder_learns_what_the_image_decoder_draws(against, monkeypatch):
+    monkeypatch.setattr("mmgen.training.gan.adversarial.PREVIEW_STEPS", 200)
+    torch.manual_seed(0)
+    against.preview_optimizer = torch.optim.Adam(against.preview.parameters())
+    latents = torch.randn(32, 4, 2, 2)
+
+    @torch.no_grad()
+    def off() -> float:
+        halved = torch.nn.functional.avg_pool2d(against.decode(latents), 2)
+        return float((against.preview(latents) - halved).abs().mean())
+
+    before = off()
+    against.prepare(latents)
+    assert off() < 0.8 * before and against.preview.steps == 200
+    weights = [value.clone() for value in against.preview.parameters()]
+    against.prepare(latents)  # It has learned.
+    assert all(map(torch.equal, weights, against.preview.parameters()))
 
 
 def test_reference_tokens_join_what_lies_in_one_cell(cnn):

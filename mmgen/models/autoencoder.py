@@ -128,3 +128,36 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
         flat = raw_latents.float().transpose(0, 1).flatten(1)
         self.shift.copy_(flat.mean(1).view_as(self.shift))
         self.scale.copy_(flat.std(1).clamp_min(1e-4).view_as(self.scale))
+
+
+class PreviewDecoder(nn.Module):
+    """Normalised latents -> the picture at half its size, at a fourteenth of what the image decoder costs.
+
+    What it cannot draw is fine detail; shapes, colours and places are right. It learns from an image decoder, as the
+    small decoder of `diffusers.AutoencoderTiny` learns from a large one.
+
+    Args:
+        latent_channels: of the latents.
+        stride: pixels of the whole picture to a latent position; half as many are drawn.
+        width: channels at the latent's size.
+    """
+
+    def __init__(self, latent_channels: int, stride: int = 16, width: int = 96):
+        super().__init__()
+        self.patch = stride // 4
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # It has learned for.
+        self.layers = nn.Sequential(
+            nn.Conv2d(latent_channels, width, 3, padding=1),
+            ResidualBlock(width),
+            ResidualBlock(width),
+            nn.Conv2d(width, 2 * width, 1),
+            nn.PixelShuffle(2),
+            ResidualBlock(width // 2),
+            nn.SiLU(),
+            nn.Conv2d(width // 2, 4 * self.patch**2, 3, padding=1),
+            nn.PixelShuffle(self.patch),
+        )
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [N, C, h, w] -> premultiplied RGBA [N, 4, h * stride / 2, w * stride / 2], about [-1, 1]."""
+        return self.layers(latents)

@@ -1,4 +1,10 @@
-"""The adversarial step: decode, augment, look through the frozen CNN, let the discriminator learn, then face it."""
+"""The adversarial step: decode, augment, look through the frozen CNN, let the discriminator learn, then face it.
+
+Decoding costs several times more than drawing, so no picture is decoded whole at its full size: the whole is seen
+small, as a preview decoder draws it, and a crop of the latent is decoded for what is seen at its native size. The
+preview decoder learns from the image decoder, first on real latents and then, a few a step, on what is drawn, so that
+the generator cannot please the one without the other.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +29,21 @@ VIEWS = 2
 """What the discriminator sees of an image: the whole, made smaller, and a crop at its native size."""
 
 
+PREVIEW_STEPS, PREVIEW_BATCH = 300, 16
+"""How long the preview decoder learns before the first adversarial step, and on how many latents a step."""
+
+PREVIEWED = 3
+"""Drawn latents of each later step from which it learns on."""
+
+PREVIEW_LEARNING_RATE = 1e-3
+"""Of the preview decoder at first; half of it later."""
+
+
 class AdversarialStep:
     """Both players' turns, on one batch of what the generator has drawn.
 
     Args:
-        discriminator: prepared by accelerate, with heads for `VIEWS` views.
+        discriminator: prepared by accelerate, with heads for `VIEWS` views; `preview`: prepared too.
         autoencoder: frozen; what it makes of the real latents is what counts as real, so that the generator is not
             blamed for what the autoencoder loses.
         loss: `bce`, `hinge` or `relativistic`.
@@ -39,6 +55,8 @@ class AdversarialStep:
         run: Run,
         discriminator: nn.Module,
         optimizer: torch.optim.Optimizer,
+        preview: nn.Module,
+        preview_optimizer: torch.optim.Optimizer,
         cnn: PyramidCNN,
         autoencoder: ImageAutoencoder,
         loss: str,
@@ -46,6 +64,7 @@ class AdversarialStep:
         size: int,
     ):
         self.run, self.discriminator, self.optimizer = run, discriminator, optimizer
+        self.preview, self.preview_optimizer = preview, preview_optimizer
         self.cnn, self.autoencoder = cnn, autoencoder
         self.loss, self.learning_rate, self.size = loss, learning_rate, size
 
@@ -60,17 +79,18 @@ class AdversarialStep:
         Returns:
             The generator's adversarial loss against the discriminator so trained, its feature loss, and the `VALUES`.
         """
-        # Decode what is real and what is drawn, on grounds of one colour.
-        fake_images = self.decode(latents, decoder)
+        # Decode what is real and what is drawn, the whole and one crop of each.
+        self.teach_preview(latents.detach()[:PREVIEWED], 0.5 * PREVIEW_LEARNING_RATE)
+        corner = self.corner(latents)
+        fake_views = self.views(latents, corner, decoder)
         with torch.no_grad():
-            real_images = self.decode(batch.latents)
-        ground = torch.rand(len(latents), 3, 1, 1, device=latents.device) * 2 - 1
-        real_images, fake_images = composite(real_images, ground), composite(fake_images, ground)
+            real_views = self.views(batch.latents, corner)
 
-        # Look at the whole and at a native crop through the frozen CNN, real and drawn augmented alike.
+        # Look at both through the frozen CNN, on grounds of one colour, real and drawn augmented alike.
+        ground = torch.rand(len(latents), 3, 1, 1, device=latents.device) * 2 - 1
         real_maps, fake_maps = [], []
-        for real, fake in self.views(real_images, fake_images):
-            real, fake = augment_pair(real, fake)
+        for real, fake in zip(real_views, fake_views, strict=True):
+            real, fake = augment_pair(composite(real, ground), composite(fake, ground))
             with torch.no_grad():
                 real_maps.append(picture_maps(self.cnn, real, self.size))
             fake_maps.append(picture_maps(self.cnn, fake, self.size))
@@ -103,15 +123,38 @@ class AdversarialStep:
         means = (score.mean() for score in (real_scores, fake_scores, mismatched_scores))
         return adversarial, features, dict(zip(VALUES, (adversarial, features, loss, *means), strict=True))
 
+    def prepare(self, latents: torch.Tensor) -> None:
+        """Teach the preview decoder, if it has not learned yet, on real latents [N, C, h, w] more or less disturbed."""
+        learner = self.run.accelerator.unwrap_model(self.preview)
+        for step in range(int(learner.steps), PREVIEW_STEPS):
+            chosen = latents[torch.randint(len(latents), (PREVIEW_BATCH,)).to(latents.device)]
+            chosen = chosen.to(self.run.device).float()
+            strength = 0.5 * torch.rand(len(chosen), 1, 1, 1, device=chosen.device)
+            rate = PREVIEW_LEARNING_RATE * min(1.0, (step + 1) / 20, (PREVIEW_STEPS - step) / 100 + 0.5)
+            self.teach_preview(chosen + strength * torch.randn_like(chosen), rate)
+
+    def teach_preview(self, latents: torch.Tensor, rate: float) -> None:
+        """Let the preview decoder learn what the frozen decoder makes of latents [n, C, h, w]."""
+        learner = self.run.accelerator.unwrap_model(self.preview)
+        learner.requires_grad_(True)
+        with torch.no_grad():
+            pixels = self.decode(latents)
+        with self.run.accelerator.autocast():
+            drawn = self.preview(latents)
+        self.run.accelerator.backward(F.l1_loss(drawn.float(), F.avg_pool2d(pixels, 2)))
+        step_with_rate([self.preview_optimizer], rate)
+        learner.requires_grad_(False)
+        learner.steps += 1
+
     @torch.no_grad()
     def held_out_score(self, latents: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """What the discriminator says of real images [N, C, S, S] that it never saw: its mean score; scalar.
 
         Where it lies far below the score of training images, the discriminator only remembers these.
         """
-        images = self.decode(latents)
-        images = composite(images, torch.ones(len(latents), 3, 1, 1, device=latents.device))
-        maps = [picture_maps(self.cnn, view, self.size) for view, _ in self.views(images, images)]
+        ground = torch.ones(len(latents), 3, 1, 1, device=latents.device)
+        views = self.views(latents, self.corner(latents))
+        maps = [picture_maps(self.cnn, composite(view, ground), self.size) for view in views]
         with self.run.accelerator.autocast():
             return self.run.accelerator.unwrap_model(self.discriminator)(maps, condition).float().mean()
 
@@ -123,14 +166,20 @@ class AdversarialStep:
             )
             return (decoder or self.autoencoder.decoder)(raw).float().clamp(-1, 1)
 
-    def views(self, real: torch.Tensor, fake: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The whole of both, averaged down to `size`, and the same crop of both, as large as `size` where they are."""
-        height = real.shape[-1]
-        side = min(self.size, height)
+    def corner(self, latents: torch.Tensor) -> tuple[int, int, int]:
+        """Where a crop of latents [N, C, h, w] lies, the same for all: top, left and side, in latent positions."""
+        height = latents.shape[-1]
+        side = max(1, min(self.size // self.autoencoder.stride, height))
         top, left = torch.randint(0, height - side + 1, (2,)).tolist()
-        crop = (..., slice(top, top + side), slice(left, left + side))
-        whole = (self.size, self.size)
-        return [
-            (F.interpolate(real, size=whole, mode="area"), F.interpolate(fake, size=whole, mode="area")),
-            (real[crop], fake[crop]),
-        ]
+        return top, left, side
+
+    def views(
+        self, latents: torch.Tensor, corner: tuple[int, int, int], decoder: nn.Module | None = None
+    ) -> list[torch.Tensor]:
+        """Premultiplied RGBA of the whole at `size`, by the preview decoder, and of the crop at `corner`, decoded."""
+        preview = self.run.accelerator.unwrap_model(self.preview)
+        with self.run.accelerator.autocast():
+            whole = preview(latents).float().clamp(-1, 1)
+        top, left, side = corner
+        crop = self.decode(latents[..., top : top + side, left : left + side], decoder)
+        return [F.interpolate(whole, size=(self.size, self.size), mode="area"), crop]

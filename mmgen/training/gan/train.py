@@ -25,7 +25,7 @@ from torch import nn
 
 from mmgen.evaluation.sheets import grid, interleave
 from mmgen.images import to_pil
-from mmgen.models.autoencoder import ImageAutoencoder
+from mmgen.models.autoencoder import ImageAutoencoder, PreviewDecoder
 from mmgen.models.discriminator import Discriminator
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.fusion import Fused, Fusion
@@ -116,16 +116,21 @@ def train_gan(
     torch.manual_seed(run_config.seed)
     condition_channels = cache.words.shape[1] + cache.references.shape[2]
     discriminator = Discriminator(cnn.channels(), condition_channels, views=VIEWS).to(run.device)
+    preview = PreviewDecoder(cache.latents.shape[1], autoencoder.stride).to(run.device)
     image_decoder = copy.deepcopy(autoencoder.decoder).requires_grad_(True)
     ema = Ema(model, half_life=config.ema_images)
     optimizers = [*regression_optimizers(model), adversarial_optimizer(model)]
-    others = [adversarial_optimizer(discriminator), image_decoder_optimizer(image_decoder)]
-    trained, discriminator, *optimizers = run.accelerator.prepare(model, discriminator, *optimizers, *others)
-    discriminator_optimizer, decoder_optimizer = optimizers[3:]
+    others = [adversarial_optimizer(discriminator), *map(image_decoder_optimizer, (image_decoder, preview))]
+    trained, discriminator, preview, *optimizers = run.accelerator.prepare(
+        model, discriminator, preview, *optimizers, *others
+    )
+    discriminator_optimizer, decoder_optimizer, preview_optimizer = optimizers[3:]
     step_against = AdversarialStep(
         run,
         discriminator,
         discriminator_optimizer,
+        preview,
+        preview_optimizer,
         cnn,
         autoencoder,
         config.loss,
@@ -158,6 +163,7 @@ def train_gan(
         phase = Phase.at(run, config)
         if phase.is_adversarial:
             run.batch_size = config.adversarial_batch_size or run_config.batch_size
+            step_against.prepare(cache.latents)
             model.compiled = None  # The rest of such a step costs more than another compilation would save.
         generator_of_step = torch.Generator(sampler.device).manual_seed(run.step_seed)
         samples = sampler.draw(run.batch_size, generator_of_step)
