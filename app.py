@@ -52,7 +52,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from mmgen.jobs import Scheduler
     from mmgen.quota import keep_seconds
     from mmgen.ui.page import build_page, launch_options
-    from mmgen.ui.tidy import clear_away
+    from mmgen.ui.web.tidy import clear_away
 
     host = arguments.host or ("0.0.0.0" if on_space() else "127.0.0.1")
     if host not in ("127.0.0.1", "localhost", "::1") and not on_space():

@@ -125,7 +125,7 @@ def environment() -> dict[str, str]:
     """What the processes of both sides run under: on a CPU the memory settings with which mmgen trains."""
     import torch
 
-    from mmgen.training.run import allocator_environment
+    from mmgen.training.common.run import allocator_environment
 
     helps = sys.platform == "linux" and not torch.cuda.is_available()
     return {**os.environ, **(allocator_environment() if helps else {})}

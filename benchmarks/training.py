@@ -25,13 +25,13 @@ from mmgen.devices import autocast, best_device  # noqa: E402
 from mmgen.models.fusion import Fusion  # noqa: E402
 from mmgen.models.generator import Generator  # noqa: E402
 from mmgen.models.memory import SLOTS, Memory  # noqa: E402
-from mmgen.training.cache import TrainingCache, caption_keys  # noqa: E402
+from mmgen.training.common.cache import TrainingCache, caption_keys  # noqa: E402
+from mmgen.training.common.optimizers import regression_optimizers, step_with_rate  # noqa: E402
 from mmgen.training.gan.batch import make_batch  # noqa: E402
 from mmgen.training.gan.losses import latent_l1_loss  # noqa: E402
 from mmgen.training.gan.sampler import Sampler  # noqa: E402
 from mmgen.training.gan.train import ConditionalGenerator  # noqa: E402
 from mmgen.training.memory import index_memory  # noqa: E402
-from mmgen.training.optimizers import regression_optimizers, step_with_rate  # noqa: E402
 
 STYLES, WORDS, CHANNELS, GRID, REFERENCE = 8, 12, 384, 16, 768
 

@@ -8,7 +8,7 @@ from mmgen.cli.main import main
 def run() -> int:
     """Run one command in this process, which is started anew where training needs another allocator."""
     if sys.argv[1:2] in (["train"], ["finetune"]) and "--help" not in sys.argv:
-        from mmgen.training.run import restart_with_allocator
+        from mmgen.training.common.run import restart_with_allocator
 
         restart_with_allocator()
     return main()

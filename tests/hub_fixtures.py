@@ -13,7 +13,7 @@ from hub_server import HubServer
 from long_lived import LongLived
 from tiny import tiny_pipeline
 
-from mmgen.training.checkpoint import save_checkpoint
+from mmgen.training.common.checkpoint import save_checkpoint
 
 PARTS = ("fusion", "generator", "autoencoder", "text_encoder", "image_encoder", "tokenizer", "image_processor")
 WEIGHTS = ("fusion/diffusion_pytorch_model", "text_encoder/model", "image_encoder/model")

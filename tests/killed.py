@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import mmgen.training.finetune  # noqa: E402, F401
+import mmgen.training.finetune.train  # noqa: E402, F401
 from mmgen.cli.main import main  # noqa: E402
-from mmgen.training.run import CLOCK  # noqa: E402
+from mmgen.training.common.run import CLOCK  # noqa: E402
 
 
 def start(command: list[str]) -> int:

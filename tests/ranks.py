@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from tiny import tiny_pipeline
 
 from mmgen.models.encoders import PyramidCNN
-from mmgen.training.cache import TrainingCache, caption_keys
-from mmgen.training.config import GANConfig, RunConfig
+from mmgen.training.common.cache import TrainingCache, caption_keys
+from mmgen.training.common.config import GANConfig, RunConfig
 from mmgen.training.gan.sampler import Sampler, Samples
 from mmgen.training.gan.train import train_gan
 

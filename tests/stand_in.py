@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmgen.training.control import Control  # noqa: E402
+from mmgen.training.common.control import Control  # noqa: E402
 
 BEHAVIOURS = {
     "endless": "trains until it is told to end",

@@ -16,7 +16,7 @@ from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from mmgen.ui.examples import EXAMPLES, smiling_sun
+from mmgen.ui.generate.examples import EXAMPLES, smiling_sun
 
 WAIT = 15_000
 CUT_OFF = ("AbortError: signal is aborted", "Unexpected error Connection errored out")

@@ -19,7 +19,7 @@ from mmgen.bundle.pack import pack_encoders, unpack_encoders
 from mmgen.bundle.parts import read_parts, whole_series, write_parts
 from mmgen.bundle.result import deliver
 from mmgen.cli.main import main
-from mmgen.data import npm
+from mmgen.datasets import npm
 from mmgen.errors import UserError
 from mmgen.models.encoders import load_text_encoder, text_tokens
 

@@ -11,14 +11,14 @@ from mmgen.models.autoencoder import PreviewDecoder
 from mmgen.models.discriminator import Discriminator, picture_maps
 from mmgen.models.encoders import PyramidCNN, reference_tokens
 from mmgen.models.fusion import Fusion
-from mmgen.training.augment import augment, augment_pair
-from mmgen.training.cache import TrainingCache, appearance_codes, caption_keys
-from mmgen.training.config import LOSSES, RunConfig
+from mmgen.training.common.augment import augment, augment_pair
+from mmgen.training.common.cache import TrainingCache, appearance_codes, caption_keys
+from mmgen.training.common.config import LOSSES, RunConfig
+from mmgen.training.common.run import Run
 from mmgen.training.gan.adversarial import VIEWS, AdversarialStep
 from mmgen.training.gan.batch import Batch, make_batch
 from mmgen.training.gan.losses import discriminator_loss, generator_loss, latent_l1_loss
 from mmgen.training.gan.sampler import Sampler, mismatches
-from mmgen.training.run import Run
 
 
 @pytest.fixture(scope="module")

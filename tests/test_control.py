@@ -9,7 +9,7 @@ import pytest
 
 from mmgen.errors import UserError
 from mmgen.home import home, root
-from mmgen.training.control import (
+from mmgen.training.common.control import (
     Control,
     FileLock,
     is_alive,
@@ -50,7 +50,7 @@ def test_control_survives_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_control_hears_each_command_once_and_the_newest(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmgen.training.control._LISTEN_SECONDS", 0)
+    monkeypatch.setattr("mmgen.training.common.control._LISTEN_SECONDS", 0)
     with Control(tmp_path) as control:
         assert control.command() is None
         send(tmp_path, "pause")

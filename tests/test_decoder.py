@@ -29,11 +29,11 @@ from mmgen.evaluation.report import table
 from mmgen.evaluation.retrieval import Questions
 from mmgen.hub.prepare import prepare
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training import decoder_data
-from mmgen.training.decoder import from_gpt2
-from mmgen.training.decoder_data import CaptionTokenizer
-from mmgen.ui.drawing import InferenceService
-from mmgen.ui.train_desk import DraftService
+from mmgen.services.drafts import DraftService
+from mmgen.services.inference import InferenceService
+from mmgen.training.captioner import data as decoder_data
+from mmgen.training.captioner.data import CaptionTokenizer
+from mmgen.training.captioner.train import from_gpt2
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220), "green": (20, 160, 40)}
 SHAPES = ("circle", "square")

@@ -13,9 +13,9 @@ from training_data import write_autoencoder, write_encoders, write_shapes
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.main import main
 from mmgen.errors import UserError
-from mmgen.training.config import AutoencoderRunConfig, RunConfig
+from mmgen.training.common.config import AutoencoderRunConfig, RunConfig
+from mmgen.training.common.run import Run
 from mmgen.training.default import DefaultRecipe, make_plan
-from mmgen.training.run import Run
 
 GAN = "--image-size 64 --regression-share 0.5"
 CAPTIONER = "--views 1 --drawings 8 --batch-size 8"

@@ -24,8 +24,8 @@ from mmgen.attribution import attributions
 from mmgen.cli.main import main
 from mmgen.errors import UserError
 from mmgen.pipeline import MemoryShare, MultimodalGANPipeline
-from mmgen.ui.choices import choices_of, choose
-from mmgen.ui.drawing import GenerationRequest, InferenceService
+from mmgen.services.choices import choices_of, choose
+from mmgen.services.inference import GenerationRequest, InferenceService
 
 APPLE = "a red apple"
 

@@ -13,15 +13,15 @@ import pytest
 from PIL import Image
 
 from mmgen.cli.main import main
-from mmgen.data import emoji as emoji_module
-from mmgen.data import npm
-from mmgen.data.captions import emoji_captions, phrase
-from mmgen.data.emoji import data_card, list_emoji, svg_text
-from mmgen.data.emoji_names import slug
-from mmgen.data.emoji_sets import SETS
 from mmgen.data.folder import load_pairs
 from mmgen.data.splits import split_pairs
-from mmgen.data.synthetic_styles import without_synthetic
+from mmgen.datasets import emoji as emoji_module
+from mmgen.datasets import npm
+from mmgen.datasets.captions import emoji_captions, phrase
+from mmgen.datasets.emoji import data_card, list_emoji, svg_text
+from mmgen.datasets.emoji_names import slug
+from mmgen.datasets.emoji_sets import SETS
+from mmgen.datasets.synthetic_styles import without_synthetic
 from mmgen.errors import UserError
 from mmgen.models.memory import without_style
 

@@ -20,11 +20,11 @@ from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
 from mmgen.hub.files import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.control import send, status
+from mmgen.training.common.control import send, status
+from mmgen.training.finetune.presets import PRESETS, choose
+from mmgen.training.finetune.prior import PriorSampler
+from mmgen.training.finetune.variants import variants_each, vary
 from mmgen.training.gan.train import ConditionalGenerator
-from mmgen.training.presets import PRESETS, choose
-from mmgen.training.prior import PriorSampler
-from mmgen.training.variants import variants_each, vary
 
 KNOWN = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("cat", "dog", "star", "apple")]
 
@@ -299,7 +299,7 @@ def test_pictures_without_captions_are_learned_from_the_picture_alone(base, tmp_
 
 
 def test_a_second_process_in_the_same_folder_is_refused(base, pairs, tmp_path, capsys):
-    from mmgen.training.control import Control
+    from mmgen.training.common.control import Control
 
     with Control(tmp_path / "run"):
         assert run(base, pairs, tmp_path / "run", "--steps", "4") == 1

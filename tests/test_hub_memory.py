@@ -15,7 +15,7 @@ from tiny import tiny_pipeline
 
 from mmgen.hub.card import card
 from mmgen.hub.licences import strictest
-from mmgen.training.checkpoint import save_checkpoint
+from mmgen.training.common.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")

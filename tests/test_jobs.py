@@ -21,7 +21,7 @@ from mmgen.jobs import Job, Jobs, Scheduler, Settings
 from mmgen.jobs import scheduler as scheduler_module
 from mmgen.jobs import settings as settings_module
 from mmgen.jobs.store import write_job
-from mmgen.training.control import (
+from mmgen.training.common.control import (
     FileLock,
     is_alive,
     pending_command,

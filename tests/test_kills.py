@@ -19,7 +19,7 @@ from killed import newest
 from mmgen.checkpoints import load_pipeline
 from mmgen.data.draft import Draft
 from mmgen.jobs import Jobs, Settings
-from mmgen.training.control import status
+from mmgen.training.common.control import status
 
 pytestmark = pytest.mark.slow
 

@@ -17,14 +17,14 @@ from mmgen.data.memmap import pack_pictures
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.memory import Memory, encoder_fingerprint, quantise
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.cache import build_cache
-from mmgen.training.decoder_data import draw_own
+from mmgen.training.captioner.data import draw_own
+from mmgen.training.common.cache import build_cache
+from mmgen.training.finetune.prior import PriorSampler, mix
+from mmgen.training.finetune.projection import NullSpaceProjection
 from mmgen.training.gan.batch import make_batch
 from mmgen.training.gan.sampler import Sampler
 from mmgen.training.lookup import PromptLookup
 from mmgen.training.memory import grow_memory, with_entries
-from mmgen.training.prior import PriorSampler, mix
-from mmgen.training.projection import NullSpaceProjection
 
 PROMPTS = [
     "a red cat",

@@ -35,7 +35,7 @@ from mmgen.models.memory import (
     without_style,
 )
 from mmgen.pipeline import WHOLE, things_of
-from mmgen.training.checkpoint import save_checkpoint
+from mmgen.training.common.checkpoint import save_checkpoint
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -499,7 +499,7 @@ def test_a_memory_that_no_generator_reads_is_refused(saved, tmp_path_factory, tm
 
 
 def test_the_page_leaves_the_shared_memory_alone(mine):
-    from mmgen.ui.drawing import GenerationRequest, InferenceService
+    from mmgen.services.inference import GenerationRequest, InferenceService
 
     studio = InferenceService(mine)
     before = copy.deepcopy(mine.memory.state_dict())

@@ -13,8 +13,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from mmgen.ui.drawing import GenerationRequest, png_name
-from mmgen.ui.examples import EXAMPLES, smiling_sun
+from mmgen.services.inference import GenerationRequest, png_name
+from mmgen.ui.generate.examples import EXAMPLES, smiling_sun
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mmgen.checkpoints import load_pipeline
+from mmgen.training.common.optimizers import finetuning_optimizer, step_with_rate
+from mmgen.training.finetune.prior import PriorSampler
+from mmgen.training.finetune.projection import NullSpaceProjection
 from mmgen.training.gan.train import ConditionalGenerator
-from mmgen.training.optimizers import finetuning_optimizer, step_with_rate
-from mmgen.training.prior import PriorSampler
-from mmgen.training.projection import NullSpaceProjection
 
 KNOWN = [f"a {colour} {thing}" for colour in ("red", "blue", "green") for thing in ("cat", "car", "house", "tree")]
 NEW = ["a zorblat creature", "a quindle creature"]

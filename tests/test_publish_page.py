@@ -24,10 +24,10 @@ from mmgen.errors import UserError
 from mmgen.home import home
 from mmgen.hub.publish import Published, PublishedFile
 from mmgen.jobs import Jobs, Settings
-from mmgen.training.checkpoint import save_checkpoint
-from mmgen.ui.from_hub import names_of
-from mmgen.ui.publish_words import card_shown, files_table, megabytes, slug
-from mmgen.ui.working import BackgroundTask, KeyedMutex
+from mmgen.services.background import BackgroundTask, KeyedMutex
+from mmgen.training.common.checkpoint import save_checkpoint
+from mmgen.ui.common.from_hub import names_of
+from mmgen.ui.publish.words import card_shown, files_table, megabytes, slug
 
 WAIT = 60_000
 CAPTIONS = ["a red apple", "a *blue* <cat> | dog", "a green star"]
@@ -334,9 +334,9 @@ def test_nobody_signed_in_is_told_how(space, checkpoint):
     code = f"""
 from mmgen.checkpoints import load_pipeline
 from mmgen.errors import UserError
-from mmgen.ui.account import account_of, can_sign_in, token_of
-from mmgen.ui.models import Models
-from mmgen.ui.publisher import Publisher
+from mmgen.ui.web.account import account_of, can_sign_in, token_of
+from mmgen.services.models import Models
+from mmgen.services.publishing import Publisher
 print(account_of(None).words, can_sign_in(), token_of(None))
 publisher = Publisher(Models(load_pipeline({str(checkpoint)!r})))
 assert publisher.look("local", "", "ann/tiny").files

@@ -22,7 +22,7 @@ from mmgen.errors import UserError
 from mmgen.images import square
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN
-from mmgen.training.cache import build_cache
+from mmgen.training.common.cache import build_cache
 
 
 def refused(source: Path | str, **options) -> str:

@@ -30,7 +30,7 @@ from test_browser import browser  # noqa: F401
 from test_jobs import until
 from test_train_page import draw_pictures
 
-from mmgen.ui.visitors import COOKIE
+from mmgen.ui.web.visitors import COOKIE
 
 NAME = "ann/studio"
 SECRET = "zorblat unheard of"

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from tiny import tiny_pipeline
 
 from mmgen.data.columns import FEATURES
-from mmgen.data.synthetic_styles import GROUP, draw_treatment, treat, without_synthetic
+from mmgen.datasets.synthetic_styles import GROUP, draw_treatment, treat, without_synthetic
 from mmgen.training.memory import build_memory
 
 

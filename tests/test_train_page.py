@@ -16,14 +16,14 @@ from PIL import Image, ImageDraw
 from mmgen.checkpoints import load_pipeline
 from mmgen.errors import UserError
 from mmgen.home import home
-from mmgen.ui.models import DEFAULT, Models
-from mmgen.ui.owner import owner_of
+from mmgen.services.drafts import DraftService
+from mmgen.services.models import DEFAULT, Models
 from mmgen.ui.page import build_page
-from mmgen.ui.train_desk import DraftService
-from mmgen.ui.train_plot import COLUMNS, MOST_POINTS, curve, smooth
-from mmgen.ui.train_rows import PAGE, findings_data, pairs_data
-from mmgen.ui.train_start import TrainingRequest
-from mmgen.ui.train_words import duration, expected, facts, place, share_done
+from mmgen.ui.train.plot import COLUMNS, MOST_POINTS, curve, smooth
+from mmgen.ui.train.rows import PAGE, findings_data, pairs_data
+from mmgen.ui.train.start import TrainingRequest
+from mmgen.ui.train.words import duration, expected, facts, place, share_done
+from mmgen.ui.web.owner import owner_of
 
 ENDPOINTS = {
     "/check_pairs",

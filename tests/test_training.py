@@ -22,12 +22,12 @@ from mmgen.errors import UserError
 from mmgen.models.fusion import Fused
 from mmgen.models.generator import Generator
 from mmgen.models.memory import encoder_fingerprint
-from mmgen.training.config import RunConfig
-from mmgen.training.ema import Ema
+from mmgen.training.common.config import RunConfig
+from mmgen.training.common.ema import Ema
+from mmgen.training.common.muon import Muon
+from mmgen.training.common.run import Run
 from mmgen.training.gan.batch import Batch
 from mmgen.training.gan.calibration import latent_std_ratio, match_latent_std
-from mmgen.training.muon import Muon
-from mmgen.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -371,6 +371,6 @@ def test_data_without_a_train_split_is_a_sentence(train, shapes, tmp_path, capsy
 
 
 def test_a_missing_tracker_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmgen.training.run.find_spec", lambda name: None)
+    monkeypatch.setattr("mmgen.training.common.run.find_spec", lambda name: None)
     with pytest.raises(UserError, match="wandb is not installed"):
         Run(RunConfig(output=str(tmp_path / "run"), steps=1, batch_size=1, log_with="wandb"))

@@ -24,10 +24,10 @@ from mmgen.jobs import Jobs, Scheduler, Settings, store
 from mmgen.jobs.store import queue
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.quota import Quota, disk_use, keep_seconds, quota_of
-from mmgen.training.control import FileLock, pending_command, write_status
-from mmgen.ui.files import sweep_cache
-from mmgen.ui.owner import owner_of
-from mmgen.ui.visitors import COOKIE
+from mmgen.training.common.control import FileLock, pending_command, write_status
+from mmgen.ui.web.files import sweep_cache
+from mmgen.ui.web.owner import owner_of
+from mmgen.ui.web.visitors import COOKIE
 
 NAME = "ann/studio"
 

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer
 
 import mmgen
 from mmgen.bundle.parts import sha256, write_parts
-from mmgen.data import emoji, npm
 from mmgen.data.folder import load_pairs
+from mmgen.datasets import emoji, npm
 from mmgen.errors import UserError
 from mmgen.models.encoders import MAX_PROMPT_TOKENS
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mmgen.bundle.pack import OPTIONS, unpack_encoders
 from mmgen.bundle.result import collect, deliver
-from mmgen.data.emoji import build_emoji
+from mmgen.datasets.emoji import build_emoji
 
 EVERY = 120.0
 """Seconds between results."""

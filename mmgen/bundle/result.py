@@ -21,7 +21,7 @@ from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory, encoder_fingerprint
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.checkpoint import save_checkpoint
+from mmgen.training.common.checkpoint import save_checkpoint
 
 MOST = 16 * 2**20
 """Bytes of a part that comes back."""
@@ -152,7 +152,7 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         from mmgen.data.memmap import pack_pictures
         from mmgen.devices import best_device
         from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
-        from mmgen.training.cache import build_cache
+        from mmgen.training.common.cache import build_cache
         from mmgen.training.memory import build_memory
 
         rows = datasets.concatenate_datasets([load_pairs(source)["train"] for source in data])

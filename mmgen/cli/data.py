@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmgen.data.emoji_sets import SETS
+from mmgen.datasets.emoji_sets import SETS
 from mmgen.errors import UserError
 
 
@@ -35,14 +35,14 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.kind == "emoji":
-        from mmgen.data.emoji import build_emoji
+        from mmgen.datasets.emoji import build_emoji
 
         if not 0 <= arguments.synthetic_styles <= 999:
             raise UserError(f"--synthetic-styles is {arguments.synthetic_styles}; give a number from 0 to 999.")
         sets = tuple(emoji_set for emoji_set in SETS if not arguments.sets or emoji_set.key in arguments.sets)
         counts = build_emoji(arguments.output, arguments.size, arguments.seed, sets, arguments.synthetic_styles)
     else:
-        from mmgen.data.debian import build_drawings
+        from mmgen.datasets.debian import build_drawings
 
         counts = build_drawings(arguments.output, seed=arguments.seed)
     for style, count in counts.most_common():

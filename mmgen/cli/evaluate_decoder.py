@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.data.memmap import pack_pictures
     from mmgen.evaluation.captions import caption_scores, table
     from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
-    from mmgen.training.cache import cache_references
+    from mmgen.training.common.cache import cache_references
 
     if arguments.pictures < 1:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")

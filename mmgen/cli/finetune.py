@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmgen.cli.options import add_options, check_alone, number
 from mmgen.errors import UserError
-from mmgen.training.config import FinetuneConfig
-from mmgen.training.presets import PRESETS
+from mmgen.training.common.config import FinetuneConfig
+from mmgen.training.finetune.presets import PRESETS
 
 
 def add_parser(commands) -> None:
@@ -43,10 +43,10 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
     from mmgen.data.folder import load_pairs
     from mmgen.pipeline import MAX_SEED
-    from mmgen.training.config import RunConfig
-    from mmgen.training.control import status
-    from mmgen.training.finetune import finetune
-    from mmgen.training.run import saved_states
+    from mmgen.training.common.config import RunConfig
+    from mmgen.training.common.control import status
+    from mmgen.training.common.run import saved_states
+    from mmgen.training.finetune.train import finetune
 
     check_alone("Fine-tuning")
     if arguments.seed > MAX_SEED:

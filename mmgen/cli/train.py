@@ -11,7 +11,7 @@ from pathlib import Path
 from mmgen.cli import train_decoder, train_default
 from mmgen.cli.options import add_options, number
 from mmgen.errors import UserError
-from mmgen.training.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
+from mmgen.training.common.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
 
 HELD_OUT = ("unseen_pairs", "validation", "test")
 """Splits on which it is watched whether the discriminator only remembers, the first one that there is."""
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConfig):
     """The run's config, whose folder can take it, the recipe, and the rest of what was asked for."""
-    from mmgen.training.run import check_output
+    from mmgen.training.common.run import check_output
 
     asked = vars(arguments)
     if asked["minutes"] is not None and asked["cooldown"]:
@@ -114,14 +114,14 @@ def _gan(arguments: argparse.Namespace) -> None:
     import torch
 
     from mmgen.data.memmap import pack_pictures
-    from mmgen.data.synthetic_styles import without_synthetic
+    from mmgen.datasets.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.models.encoders import load_text_encoder
     from mmgen.models.fusion import Fusion
     from mmgen.models.generator import Generator
-    from mmgen.training.cache import build_cache
-    from mmgen.training.checkpoint import write_checkpoint
+    from mmgen.training.common.cache import build_cache
+    from mmgen.training.common.checkpoint import write_checkpoint
     from mmgen.training.gan.sampler import Sampler
     from mmgen.training.gan.train import held_out_sample, save_path, train_gan
     from mmgen.training.memory import build_memory

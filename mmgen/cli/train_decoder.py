@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmgen.cli.options import add_options, check_alone, number
 from mmgen.errors import UserError
-from mmgen.training.config import DecoderConfig, DecoderRunConfig
+from mmgen.training.common.config import DecoderConfig, DecoderRunConfig
 
 MINUTES = 12.0
 
@@ -43,15 +43,15 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, find_checkpoint
     from mmgen.data.folder import load_pairs
     from mmgen.data.splits import UNSEEN_PAIRS
-    from mmgen.data.synthetic_styles import without_synthetic
+    from mmgen.datasets.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
     from mmgen.hub.files import TRAINING_LOG, read_captions
     from mmgen.pipeline import MultimodalGANPipeline
-    from mmgen.training.checkpoint import save_checkpoint
-    from mmgen.training.decoder import prepare_decoder, train_decoder
+    from mmgen.training.captioner.train import prepare_decoder, train_decoder
+    from mmgen.training.common.checkpoint import save_checkpoint
+    from mmgen.training.common.run import check_output
     from mmgen.training.gan.train import save_path
-    from mmgen.training.run import check_output
 
     config = DecoderConfig(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(DecoderConfig)})
     asked = vars(arguments)

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import nn
 from transformers import MobileNetV2Config, MobileNetV2Model
 
-from mmgen.data import npm, pypi
+from mmgen.datasets import npm, pypi
 from mmgen.images import composite, from_uint8, square
 from mmgen.models.default_encoders import efficientnet_lite
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen.data import recolour, synthetic_styles
 from mmgen.data.shards import file_of, open_picture
+from mmgen.datasets import recolour, synthetic_styles
 from mmgen.evaluation.distances import squared_distances
 from mmgen.evaluation.features import SIZE, FeatureExtractor
 

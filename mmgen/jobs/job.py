@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.jobs.settings import Settings, to_settings
-from mmgen.training.control import DISK_FULL, is_alive, is_locked, pending_command, status
+from mmgen.training.common.control import DISK_FULL, is_alive, is_locked, pending_command, status
 
 ENDED = ("paused", "stopped", "done", "failed")
 
@@ -67,7 +67,7 @@ class Job:
 
     @property
     def status(self) -> dict:
-        """What the training last reported; see `mmgen.training.control`."""
+        """What the training last reported; see `mmgen.training.common.control`."""
         return status(self.run)
 
     @property

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mmgen.errors import UserError
-from mmgen.training.config import FinetuneConfig
-from mmgen.training.presets import PRESETS
+from mmgen.training.common.config import FinetuneConfig
+from mmgen.training.finetune.presets import PRESETS
 
 PROGRAM = [sys.executable, "-m", "mmgen"]
 """What a job's process runs, before its arguments."""

@@ -29,7 +29,7 @@ from mmgen.errors import UserError
 from mmgen.jobs.job import Job, read_job
 from mmgen.jobs.settings import Settings
 from mmgen.quota import UNLIMITED, Quota, disk_use
-from mmgen.training.control import FileLock, is_alive, is_disk_full, send, take_command, write_json
+from mmgen.training.common.control import FileLock, is_alive, is_disk_full, send, take_command, write_json
 
 if TYPE_CHECKING:
     from mmgen.data.draft import Draft

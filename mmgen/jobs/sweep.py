@@ -10,7 +10,7 @@ from pathlib import Path
 from mmgen.errors import UserError
 from mmgen.jobs.store import Jobs, homes
 from mmgen.quota import quota_of
-from mmgen.training.control import pending_command
+from mmgen.training.common.control import pending_command
 
 VISITORS = ("visitor-*", "user-*")
 _GONE = ".gone-"
@@ -20,7 +20,7 @@ _MINUTE = 60.0
 def sweep_visitors(root: Path, keep_seconds: float) -> None:
     """Remove the folders of visitors who were last here so long ago, unless a job of theirs trains or waits.
 
-    A folder's own time is that of its visitor's last request, as `mmgen.ui.owner` keeps it.
+    A folder's own time is that of its visitor's last request, as `mmgen.ui.web.owner` keeps it.
     """
     for left in Path(root).glob(f"{_GONE}*"):  # By a crash.
         shutil.rmtree(left, ignore_errors=True)

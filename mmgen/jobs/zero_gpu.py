@@ -17,7 +17,7 @@ from pathlib import Path
 import mmgen
 from mmgen.jobs.job import Job
 from mmgen.space import on_zero_gpu, without_secrets
-from mmgen.training.control import status
+from mmgen.training.common.control import status
 
 _LOADING = 60  # Seconds around the training itself.
 _STEPS_SECONDS = 300  # Asked for where only the number of steps is known.

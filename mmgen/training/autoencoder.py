@@ -13,9 +13,9 @@ from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr, to_pil
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN
-from mmgen.training.config import AutoencoderConfig, RunConfig
-from mmgen.training.ema import Ema
-from mmgen.training.run import Run
+from mmgen.training.common.config import AutoencoderConfig, RunConfig
+from mmgen.training.common.ema import Ema
+from mmgen.training.common.run import Run
 
 
 def train_autoencoder(

@@ -32,9 +32,9 @@ from mmgen.errors import UserError
 from mmgen.evaluation.retrieval import draw
 from mmgen.evaluation.sheets import grid
 from mmgen.hub.files import SAMPLES, read_captions
-from mmgen.training.control import write_whole
+from mmgen.training.common.control import write_whole
+from mmgen.training.common.run import CLOCK, saved_states
 from mmgen.training.gan.train import save_path
-from mmgen.training.run import CLOCK, saved_states
 
 PLAN = "plan.json"
 AUTOENCODER, GAN, CAPTIONER = "autoencoder", "gan", "captioner"
@@ -63,7 +63,7 @@ class DefaultRecipe:
         width, depth: of a generator without a base.
         batch_size: pictures a step; None for what suits the device.
         autoencoder_share, captioner_share: of the minutes; 0 leaves the captioner away.
-        deadline: see `mmgen.training.config.RunConfig`; of the GAN's run.
+        deadline: see `mmgen.training.common.config.RunConfig`; of the GAN's run.
         gan_options, captioner_options: more options of `mmgen train gan` and `mmgen train decoder`.
     """
 

@@ -22,11 +22,11 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from mmgen.data import recolour
 from mmgen.data.folder import load_pairs
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import safe_name
 from mmgen.data.shards import PATTERN, file_of, open_picture
+from mmgen.datasets import recolour
 from mmgen.devices import autocast
 from mmgen.errors import UserError
 from mmgen.images import from_uint8, open_image, square

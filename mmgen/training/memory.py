@@ -9,10 +9,10 @@ import datasets
 import numpy as np
 import torch
 
-from mmgen.data import recolour, synthetic_styles
+from mmgen.datasets import recolour, synthetic_styles
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.memory import SLOTS, Memory, encoder_hashes, quantisation_levels, quantise
-from mmgen.training.cache import TrainingCache
+from mmgen.training.common.cache import TrainingCache
 from mmgen.training.gan.batch import MemoryIndex
 
 

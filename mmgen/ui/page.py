@@ -9,13 +9,18 @@ from starlette.middleware import Middleware
 
 from mmgen.home import root
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.ui import api, describe_api, generate, publish, publish_api, train, train_api
-from mmgen.ui.context import Context
-from mmgen.ui.models import Models
-from mmgen.ui.owner import on_space
-from mmgen.ui.same_origin import SameOrigin
-from mmgen.ui.theme import CSS, JS, build_theme
-from mmgen.ui.visitors import VisitorCookie
+from mmgen.services.models import Models
+from mmgen.space import on_space
+from mmgen.ui.common.context import Context
+from mmgen.ui.common.theme import CSS, JS, build_theme
+from mmgen.ui.generate import api, describe_api
+from mmgen.ui.generate import tab as generate
+from mmgen.ui.publish import api as publish_api
+from mmgen.ui.publish import tab as publish
+from mmgen.ui.train import api as train_api
+from mmgen.ui.train import tab as train
+from mmgen.ui.web.same_origin import SameOrigin
+from mmgen.ui.web.visitors import VisitorCookie
 
 # Each module has `build(context)`, which fills its tab.
 TABS = (("Generate", generate), ("Train", train), ("Publish", publish))

@@ -16,11 +16,11 @@ from mmgen.images import composite
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.discriminator import picture_maps
 from mmgen.models.encoders import PyramidCNN
-from mmgen.training.augment import augment_pair
+from mmgen.training.common.augment import augment_pair
+from mmgen.training.common.optimizers import step_with_rate
+from mmgen.training.common.run import Run
 from mmgen.training.gan.batch import Batch
 from mmgen.training.gan.losses import discriminator_loss, feature_loss, generator_loss
-from mmgen.training.optimizers import step_with_rate
-from mmgen.training.run import Run
 
 VALUES = ("adversarial", "features", "discriminator", "real", "fake", "mismatched")
 """What a step logs: the generator's two losses, the discriminator's, the mean scores of the three kinds of images."""

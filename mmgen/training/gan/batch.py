@@ -9,7 +9,7 @@ import torch
 
 from mmgen.models.generator import Remembered
 from mmgen.models.memory import SLOTS, TEMPERATURE, Memory
-from mmgen.training.cache import CODE_CHANNELS, TrainingCache
+from mmgen.training.common.cache import CODE_CHANNELS, TrainingCache
 from mmgen.training.gan.sampler import Samples, mismatches
 
 

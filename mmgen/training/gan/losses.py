@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from mmgen.training.config import LOSSES
+from mmgen.training.common.config import LOSSES
 
 
 def discriminator_loss(

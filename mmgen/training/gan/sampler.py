@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from mmgen.pipeline import MAX_REFERENCES
-from mmgen.training.cache import TrainingCache
+from mmgen.training.common.cache import TrainingCache
 
 KINDS = (0.5, 0.4, 0.06, 0.04)
 """Shares of words alone, words and references, references alone, and neither."""

@@ -30,21 +30,21 @@ from mmgen.models.discriminator import Discriminator
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
-from mmgen.training.cache import TrainingCache
-from mmgen.training.config import GANConfig, RunConfig
-from mmgen.training.ema import Ema
-from mmgen.training.gan.adversarial import VALUES, VIEWS, AdversarialStep
-from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch, unit
-from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
-from mmgen.training.gan.losses import latent_l1_loss
-from mmgen.training.gan.sampler import Sampler
-from mmgen.training.optimizers import (
+from mmgen.training.common.cache import TrainingCache
+from mmgen.training.common.config import GANConfig, RunConfig
+from mmgen.training.common.ema import Ema
+from mmgen.training.common.optimizers import (
     adversarial_optimizer,
     image_decoder_optimizer,
     regression_optimizers,
     step_with_rate,
 )
-from mmgen.training.run import Run
+from mmgen.training.common.run import Run
+from mmgen.training.gan.adversarial import VALUES, VIEWS, AdversarialStep
+from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch, unit
+from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
+from mmgen.training.gan.losses import latent_l1_loss
+from mmgen.training.gan.sampler import Sampler
 
 SHOWN = 24
 """Images on a sample sheet."""

@@ -1,0 +1,1 @@
+"""The data sets that are built here; `mmgen.data` reads any."""

@@ -1,0 +1,1 @@
+"""The Publish tab and its endpoints."""

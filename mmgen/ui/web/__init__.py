@@ -1,0 +1,1 @@
+"""Visitors, their cookies and accounts, and the files that they reach."""
