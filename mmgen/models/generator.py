@@ -82,7 +82,8 @@ class MemoryReader(nn.Module):
         self.slot = nn.Parameter(torch.randn(slots + 1, width) * 0.02)
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
         self.norm = nn.LayerNorm(width)
-        self.aligned = nn.Parameter(torch.zeros(slots + 1, channels, width))
+        bound = (slots * channels) ** -0.5  # As of one linear map of all slots; from zero it hardly ever moved away.
+        self.aligned = nn.Parameter(torch.empty(slots + 1, channels, width).uniform_(-bound, bound))
         self.aligned_key = nn.Linear(key_channels + 1, width, bias=False)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.blocks = nn.ModuleList(Attention(width, heads) for _ in range(layers))
@@ -243,8 +244,9 @@ class Generator(ModelMixin, ConfigMixin):
     def with_memory(self, slots: int, key_channels: int, head_channels: int = 128) -> Generator:
         """A copy that can look at a memory and smooth its patches' borders; without a memory it draws as before.
 
-        Its copies pass from the start, by about a quarter: a gate that was closed (.02) stayed closed, and after 320
-        steps nothing of the memory was to be seen in what it drew.
+        What is remembered enters at full strength from the start, and copies pass by about a quarter. A gate that was
+        closed (.02) stayed closed, and a generator that had its pictures by heart learned nothing from a memory that
+        entered at zero: after 320 steps of 64, and after 180 more with the gate open, nothing of it was to be seen.
         """
         more = {"memory_slots": slots, "memory_channels": key_channels, "head_channels": head_channels}
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}

@@ -29,7 +29,7 @@ VIEWS = 2
 """What the discriminator sees of an image: the whole, made smaller, and a crop at its native size."""
 
 
-PREVIEW_STEPS, PREVIEW_BATCH = 300, 16
+PREVIEW_STEPS, PREVIEW_BATCH = 160, 16
 """How long the preview decoder learns before the first adversarial step, and on how many latents a step."""
 
 PREVIEWED = 3
