@@ -110,6 +110,22 @@ def test_what_is_copied_is_told(generator):
 
 
 @torch.no_grad()
+def test_copies_come_from_their_own_place_at_first():
+    """Sixteen places of four slots: the same place in each has more than all others together."""
+    torch.manual_seed(0)
+    sizes = {**SIZES, "latent_size": 8}
+    generator = Generator(**sizes, memory_slots=4, memory_channels=6).eval()
+    told: list[torch.Tensor] = []
+    latents, keys = torch.randn(3, 4, 4, 8, 8), torch.randn(3, 4, 6)
+    z, fused = inputs()
+    generator(z, fused, remembered=Remembered(latents, keys, torch.rand(3, 4), torch.ones(3, 4)), copied=told)
+    shares = told[0].unflatten(-1, (4, 16))
+    own = shares.sum(2).diagonal(dim1=1, dim2=2)
+    assert (own > 0.6 * told[0].sum(-1)).all()
+    assert (shares.diagonal(dim1=1, dim2=3) > 0.05 * told[0].sum(-1)[:, None]).all()  # In every slot.
+
+
+@torch.no_grad()
 def test_a_generator_that_gets_a_memory_draws_as_before_without_it_and_copies_at_once():
     torch.manual_seed(0)
     old = Generator(**SIZES).eval()

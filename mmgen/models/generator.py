@@ -60,23 +60,31 @@ class Remembered:
         return Remembered(**{name: value.to(device) for name, value in vars(self).items()})
 
 
+OWN_PLACE = 5.0
+"""Bias at first on a patch at the token's own place: 64 places share what is left, of which this leaves a third."""
+
+
 class MemoryReader(nn.Module):
     """How remembered latents enter the generator, in three ways.
 
     Aligned: each slot's patches, by a linear map of that slot, are summed into the place tokens. By cross-attention:
-    in some blocks the tokens attend to all patches of all slots. And by copying: at the end each token attends to the
-    patches once more and takes their raw values, a head for each quarter of the channels, where a gate lets them pass.
+    in some blocks the tokens attend to all patches of all slots, and what they find counts by the size that the tokens
+    have grown to there. And by copying: at the end each token attends to the patches once more and takes their raw
+    values, a head for each quarter of the channels, where a gate lets them pass. All copying heads and half of the
+    others start by looking at their own place in every slot, by a bias on the distance of places (T5, Raffel et al.
+    2020): places alone are told too faintly by the tokens to be found from nothing.
 
     Args:
         channels: of a patch.
         key_channels: of an entry's key.
         slots: K; references share one more.
         layers: how many blocks attend to the memory.
+        side: of the square of places.
     """
 
-    def __init__(self, channels: int, key_channels: int, width: int, heads: int, slots: int, layers: int):
+    def __init__(self, channels: int, key_channels: int, width: int, heads: int, slots: int, layers: int, side: int):
         super().__init__()
-        self.slots, self.heads = slots, heads
+        self.slots, self.heads, self.side = slots, heads, side
         self.patch_in = nn.Linear(channels, width)
         self.key_in = nn.Linear(key_channels + 1, width)
         self.slot = nn.Parameter(torch.randn(slots + 1, width) * 0.02)
@@ -95,6 +103,11 @@ class MemoryReader(nn.Module):
             nn.init.zeros_(attention.to_out.bias)
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, -1.0)
+        steps = torch.arange(1 - side, side)
+        near = OWN_PLACE * torch.exp(-(steps[:, None].square() + steps.square()).float())
+        looks_near = torch.arange(heads) % 2 == 0
+        self.copy_bias = nn.Parameter(near.repeat(heads, 1, 1))
+        self.biases = nn.ParameterList(near * looks_near[:, None, None] for _ in range(layers))
 
     def read(self, remembered: Remembered, place: torch.Tensor, patch: int) -> MemoryTokens:
         """Remembered latents, and the place tokens [L, width] -> what `align`, `attend` and `copy` take."""
@@ -112,10 +125,20 @@ class MemoryReader(nn.Module):
         present = weights.amax(1).clamp_max(1.0)
         return MemoryTokens(tokens, log_weights.log(), aligned, patches.flatten(1, 2), present)
 
+    def place_bias(self, table: torch.Tensor, slots: int) -> torch.Tensor:
+        """A table [heads, 2 * side - 1, 2 * side - 1] by rows and columns apart -> a bias [heads, L, slots * L]."""
+        line = torch.arange(self.side, device=table.device)
+        apart = line - line[:, None] + self.side - 1
+        bias = table[:, apart][..., apart]  # [heads, rows, rows, columns, columns]
+        return bias.transpose(2, 3).reshape(len(table), self.side**2, -1).repeat(1, 1, slots)
+
     def attend(self, layer: int, x: torch.Tensor, memory: MemoryTokens) -> torch.Tensor:
         """Tokens [N, L, width] after they have looked at the memory."""
-        change = self.blocks[layer](self.norms[layer](x), memory.tokens, memory.log_weights)[0]
-        return x + change * memory.present[:, None, None].to(change.dtype)
+        bias = self.place_bias(self.biases[layer], memory.tokens.shape[1] // self.side**2)
+        bias = F.pad(bias, (0, 1))  # For nothing, which lies nowhere.
+        change = self.blocks[layer](self.norms[layer](x), memory.tokens, memory.log_weights, bias)[0]
+        size = x.detach().square().mean(-1, keepdim=True).sqrt()
+        return x + change * size * memory.present[:, None, None].to(change.dtype)
 
     def copy(self, x: torch.Tensor, drawn: torch.Tensor, memory: MemoryTokens) -> tuple[torch.Tensor, torch.Tensor]:
         """Let copies of remembered patches pass into drawn ones [N, L, channels], token by token.
@@ -127,6 +150,7 @@ class MemoryReader(nn.Module):
         query = self.to_query(x).view(n, length, self.heads, -1).transpose(1, 2)
         key = self.to_key(memory.tokens[:, :-1]).view(n, -1, self.heads, query.shape[-1]).transpose(1, 2)
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        logits = logits + self.place_bias(self.copy_bias, key.shape[2] // length).to(logits.dtype)
         weights = memory.log_weights[:, None, None, :-1]
         absent = (memory.present == 0)[:, None, None, None]
         attention = (logits + torch.where(absent, 0.0, weights).to(logits.dtype)).softmax(-1)
@@ -195,7 +219,8 @@ class Generator(ModelMixin, ConfigMixin):
         if memory_slots:
             channels = latent_channels * patch * patch
             layers = len(self.memory_blocks)
-            self.memory_reader = MemoryReader(channels, memory_channels, width, heads, memory_slots, layers)
+            side = latent_size // patch
+            self.memory_reader = MemoryReader(channels, memory_channels, width, heads, memory_slots, layers, side)
             self.register_buffer("output_scale", torch.ones(1))  # Of what is drawn and copied together.
         if head_channels:
             first = nn.Conv2d(latent_channels, head_channels, 3, padding=1)

@@ -26,12 +26,17 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(
-        self, x: torch.Tensor, context: torch.Tensor, log_weights: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        context: torch.Tensor,
+        log_weights: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attend from x [N, Q, D] to context [N, K, D].
 
         Args:
             log_weights: [N, K], the logarithm of each key's weight; None for ones.
+            bias: [heads, Q, K], added to the logits; None for none.
 
         Returns:
             The result [N, Q, D] and the attention [N, heads, Q, K].
@@ -42,6 +47,8 @@ class Attention(nn.Module):
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         if log_weights is not None:
             logits = logits + log_weights[:, None, None].to(logits.dtype)
+        if bias is not None:
+            logits = logits + bias.to(logits.dtype)
         attention = logits.softmax(-1)
         return self.to_out((attention @ value).transpose(1, 2).reshape(n, queries, width)), attention
 
