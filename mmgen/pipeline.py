@@ -82,7 +82,7 @@ class GANPipelineOutput(BaseOutput):
             first.
         seeds: the seed of each picture.
         notes: sentences for the person, such as that a prompt was cut.
-        captions: of each picture what the decoder says of it, if it was asked for; see `describe`.
+        captions: of each picture what the captioner says of it, if it was asked for; see `describe`.
         drawn_from: of each picture the entries of the memory that it leaned on, the most first; none without a memory.
     """
 
@@ -115,14 +115,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
     >>> pipe("a red apple", seed=1).images[0].save("apple.png")
 
     Args:
-        decoder: what says in words what a picture shows; None in a model that was not taught to.
-        decoder_fusion: the fusion that the decoder has learned to read, where `fusion` has learned more since.
+        captioner: what says in words what a picture shows; None in a model that was not taught to.
+        captioner_fusion: the fusion that the captioner has learned to read, where `fusion` has learned more since.
         memory: what the generator looks up; for a generator that can an empty one by default, for others None.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
     """
 
-    _optional_components = ["decoder", "decoder_fusion", "memory"]
+    _optional_components = ["captioner", "captioner_fusion", "memory"]
 
     def __init__(
         self,
@@ -133,8 +133,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
         fusion: Fusion,
         generator: Generator,
         autoencoder: ImageAutoencoder,
-        decoder: CaptionDecoder | None = None,
-        decoder_fusion: Fusion | None = None,
+        captioner: CaptionDecoder | None = None,
+        captioner_fusion: Fusion | None = None,
         memory: Memory | None = None,
         styles: list | dict = (),
     ):
@@ -157,16 +157,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
             fusion=fusion,
             generator=generator,
             autoencoder=autoencoder,
-            decoder=decoder,
-            decoder_fusion=decoder_fusion,
+            captioner=captioner,
+            captioner_fusion=captioner_fusion,
             memory=memory,
         )
         self.register_to_config(styles=list(styles))
-        ours = (fusion, generator, autoencoder, decoder, decoder_fusion, memory)
-        for part in (text_encoder, image_encoder, *ours):
-            if part is None:
-                continue
-            part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
+        for part in self.components.values():
+            if isinstance(part, torch.nn.Module):  # Stored in half precision to be small, used in full.
+                part.float().eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(
@@ -301,7 +299,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         )
         self.check_entries(memory_dropped, memory_pinned)
         if describe:
-            self.check_decoder()
+            self.check_captioner()
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
         pictures, shown = self.encode_references(references), self.reference_latents(references)
@@ -338,7 +336,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Raises:
             UserError: there is no picture, one cannot be read, or the model cannot describe.
         """
-        self.check_decoder()
+        self.check_captioner()
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if not images:
             raise UserError("There is no picture to describe. Give at least one.")
@@ -360,21 +358,21 @@ class MultimodalGANPipeline(DiffusionPipeline):
         n, references = len(pictures), pictures[:, None]
         ones = torch.ones(n, 1, device=self.device)
         with autocast(self.device):
-            fused = (self.decoder_fusion or self.fusion)(
+            fused = (self.captioner_fusion or self.fusion)(
                 text=torch.zeros(n, 1, self.fusion.config.text_channels, device=self.device),
                 text_mask=torch.zeros(n, 1, device=self.device),
                 text_weight=torch.zeros(n, device=self.device),
                 references=references,
                 reference_weights=ones,
             )
-            return self.decoder.describe(fused, references, ones, num_captions)
+            return self.captioner.describe(fused, references, ones, num_captions)
 
-    def check_decoder(self) -> None:
+    def check_captioner(self) -> None:
         """Raise a `UserError` if this model cannot describe pictures."""
-        if self.decoder is None:
+        if self.captioner is None:
             raise UserError(
-                "This model cannot describe pictures: it has no decoder. Use one that has, or train one with "
-                "`python -m mmgen train decoder`."
+                "This model cannot describe pictures: it has no captioner. Use one that has, or train one with "
+                "`python -m mmgen train captioner`."
             )
 
     def encode_references(self, references: Sequence[Image.Image]) -> torch.Tensor:

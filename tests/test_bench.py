@@ -130,7 +130,7 @@ class Oracle:
     """Draws the real picture of a prompt's label and style; without its memory, a grey square."""
 
     def __init__(self, real: Gallery, memory: Memory | None = None, answer=None, found=()):
-        self.real, self.memory, self.decoder, self.calls = real, memory, None, []
+        self.real, self.memory, self.captioner, self.calls = real, memory, None, []
         self.answer, self.found = answer or (lambda row: row), list(found)
 
     def __call__(self, prompt, seed=0, num_images=1, references=(), memory_weight=1.0):

@@ -286,7 +286,7 @@ def test_images_are_clipped_before_they_are_made_smaller(against):
     """Stripes of three pixels must not look different because what is drawn lies beyond white and black."""
     stripes = torch.ones(1, 4, 192, 192)
     stripes[..., ::3] = -1.2
-    assert torch.equal(against.decode(torch.zeros(1, 4, 2, 2), decoder=lambda raw: stripes), stripes.clamp(-1, 1))
+    assert torch.equal(against.decode(torch.zeros(1, 4, 2, 2), image_decoder=lambda raw: stripes), stripes.clamp(-1, 1))
 
 
 def test_the_whole_and_a_native_crop_are_seen(against):

@@ -18,7 +18,7 @@ from tiny_memory import LABELS, with_tiny_memory
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
-from mmgen.hub.files import read_captions
+from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.control import send, status
 from mmgen.training.finetune.presets import PRESETS, choose

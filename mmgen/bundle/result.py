@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from mmgen.bundle.parts import read_parts, whole_series, write_parts
 from mmgen.errors import UserError
-from mmgen.hub.files import CAPTIONS_FILE, read_captions
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory, encoder_fingerprint
+from mmgen.parts import CAPTIONS_FILE, read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.checkpoint import save_checkpoint
 
@@ -27,7 +27,7 @@ MOST = 16 * 2**20
 """Bytes of a part that comes back."""
 
 FACTS = "result.json"
-DECODER = "image_decoder.safetensors"
+IMAGE_DECODER = "image_decoder.safetensors"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -56,7 +56,7 @@ def collect(run: Path, autoencoder: Path, logs: Sequence[Path], folder: Path) ->
     after = load_file(checkpoint / "autoencoder" / _WEIGHTS)
     names = [name for name in after if name.startswith("decoder.")]
     if any(not torch.equal(after[name].half(), before[name].half()) for name in names):
-        save_file({name: after[name].half() for name in names}, folder / DECODER)
+        save_file({name: after[name].half() for name in names}, folder / IMAGE_DECODER)
     shutil.copyfile(checkpoint / CAPTIONS_FILE, folder / CAPTIONS_FILE)
     index = json.loads((checkpoint / "model_index.json").read_text())
     facts = {
@@ -117,11 +117,11 @@ def unbundle(
             raise UserError(f"{base} has another autoencoder than was packed. Give the checkpoint that was.")
         fusion = Fusion.from_pretrained(folder / "fusion", low_cpu_mem_usage=False)
         generator = Generator.from_pretrained(folder / "generator", low_cpu_mem_usage=False)
-        if (folder / DECODER).is_file():
-            state = {name.removeprefix("decoder."): value for name, value in load_file(folder / DECODER).items()}
+        if (folder / IMAGE_DECODER).is_file():
+            state = {name.removeprefix("decoder."): value for name, value in load_file(folder / IMAGE_DECODER).items()}
             before.autoencoder.decoder.load_state_dict(state)
         memory = _memory(before, generator, data, cache)
-        reading = before.decoder and (before.decoder_fusion or before.fusion)
+        reading = before.captioner and (before.captioner_fusion or before.fusion)
         frozen = {name: before.components[name] for name in ("text_encoder", "tokenizer", "image_encoder")}
         pipe = MultimodalGANPipeline(
             **frozen,
@@ -129,8 +129,8 @@ def unbundle(
             fusion=fusion,
             generator=generator,
             autoencoder=before.autoencoder,
-            decoder=before.decoder,
-            decoder_fusion=reading,
+            captioner=before.captioner,
+            captioner_fusion=reading,
             memory=memory,
             styles=facts["styles"],
         )

@@ -66,7 +66,7 @@ def split_scores(
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
     own, others = _two_lots(real, asked)
     first = Questions(asked.rows[: _part(count)], asked.seeds[: _part(count)])
-    kept: list[Image.Image] = []  # The first pictures, for the decoder and the second extractor.
+    kept: list[Image.Image] = []  # The first pictures, for the captioner and the second extractor.
     found: list[list[MemoryShare]] = []  # What all looked up.
     pictures = draw(pipe, progress(prompts, split), asked.seeds, found)
     raw = extractor.extract(_keeping(pictures, kept, len(first.rows)))
@@ -204,13 +204,13 @@ def second_opinion(
 def caption_cycle_accuracy(
     pipe: MultimodalGANPipeline, real: Gallery, asked: Questions, drawn: list[Image.Image], progress: Progress
 ) -> dict[str, float]:
-    """The loop: of the first `drawn` pictures of the questions, how many does the model's own decoder name rightly?
+    """The loop: of the first `drawn` pictures of the questions, how many does the model's own captioner name rightly?
 
-    `named_real` is the same share of the real pictures that were asked. Nothing for a model without a decoder. This is
-    the one measure here in which the model itself answers: its decoder has read pictures of its generator in training,
-    and may recognise what nobody else would.
+    `named_real` is the same share of the real pictures that were asked. Nothing for a model without a captioner. This
+    is the one measure here in which the model itself answers: its captioner has read pictures of its generator in
+    training, and may recognise what nobody else would.
     """
-    if pipe.decoder is None:
+    if pipe.captioner is None:
         return {}
     rows = asked.rows[: len(drawn)]
     own = list(dict.fromkeys(rows.tolist()))

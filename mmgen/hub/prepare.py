@@ -11,9 +11,9 @@ from mmgen.checkpoints import FOLDER, load_pipeline
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.hub.card import card, pictures_of, read_description
-from mmgen.hub.files import DESCRIPTIONS, PART_FILES, SAMPLES, read_captions
-from mmgen.hub.index import INDEX, OURS, PIPELINE
+from mmgen.hub.index import PIPELINE
 from mmgen.hub.standalone import standalone
+from mmgen.parts import DESCRIPTIONS, INDEX, PARTS, SAMPLES, current_name, read_captions
 
 MOST_SAMPLES = 12
 _COLUMNS = 4
@@ -43,22 +43,23 @@ def prepare(checkpoint: Path, folder: Path, name: str) -> str:
         pictures = [pipe(caption, seed=0).images[0] for caption in captions]
         grid(pictures, columns=min(_COLUMNS, len(pictures)), cell=192).save(folder / SAMPLES)
     text = card(checkpoint, name, pipe.image_size, pipe.config.styles, captions, _card_of(training.get("base")))
-    for part, files in PART_FILES.items():
-        for file in files:
-            place(checkpoint / part / file, folder / part / file)
+    for part in PARTS.values():
+        for file in part.files:
+            place(part.folder(checkpoint) / file, folder / part.name / file)
     for file in (*DESCRIPTIONS, *pictures_of(text)):
         if file not in ("README.md", SAMPLES):
             place(checkpoint / file, folder / file)
     (folder / "README.md").write_text(text, encoding="utf-8")
     index = json.loads((checkpoint / INDEX).read_text(encoding="utf-8"))
+    index = {current_name(key): value for key, value in index.items()}
     index["_class_name"] = ["pipeline", PIPELINE]
     index["styles"] = dict.fromkeys(pipe.config.styles)  # Because diffusers takes every list for a part.
     _write_json(folder / INDEX, index)
-    for part, (module, kind) in OURS.items():
-        if pipe.components[part] is None:
-            continue
-        # The file's whole name is the module's, so that one index serves both.
-        (folder / part / f"{module}.py").write_text(standalone(module, kind), encoding="utf-8")
+    for part in PARTS.values():
+        if part.is_ours and pipe.components[part.name] is not None:
+            # The file's whole name is the module's, so that one index serves both.
+            code = standalone(part.module, part.kind)
+            (folder / part.name / f"{part.module}.py").write_text(code, encoding="utf-8")
     code = standalone("mmgen.pipeline", PIPELINE, leave_out=("from_pretrained",))
     (folder / "pipeline.py").write_text(code, encoding="utf-8")
     return text

@@ -1,4 +1,4 @@
-"""The decoder: GPT-2 reads what the fusion makes of words and pictures, and the pictures, and says what is there."""
+"""The captioner: GPT-2 reads what the fusion makes of words and pictures, and the pictures, and says what is there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGIN, END = 0, 1
 
 @dataclass
 class Caption:
-    """A text, and how probable the decoder holds it.
+    """A text, and how probable the captioner holds it.
 
     Attributes:
         text: such as "red apple, noto style".
@@ -56,7 +56,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         readers: layers that make it.
         max_pieces: of the longest caption.
         dropout: in training.
-        has_glance: whether the prefix starts from one; decoders that were trained before there was any have none.
+        has_glance: whether the prefix starts from one; captioners that were trained before there was any have none.
     """
 
     @register_to_config

@@ -205,14 +205,14 @@ class InferenceService:
         return torch.cat(tokens), torch.cat(latents)
 
     def check_describes(self) -> None:
-        """Raise a `UserError` if the model has no decoder."""
-        self.pipe.check_decoder()
+        """Raise a `UserError` if the model has no captioner."""
+        self.pipe.check_captioner()
 
     def describe(self, images: Sequence[str | Image.Image], num_captions: int = 3) -> list[list[Caption]]:
         """What pictures show, as `MultimodalGANPipeline.describe` says it.
 
         Raises:
-            UserError: there is no picture, one cannot be read, or the model has no decoder.
+            UserError: there is no picture, one cannot be read, or the model has no captioner.
         """
         captions = []
         for start in range(0, max(1, len(images)), DESCRIBED_TOGETHER):  # Between them others may draw.

@@ -1,4 +1,4 @@
-"""What the decoder learns from: pictures, words or both, fused by the frozen fusion, and the caption that is right.
+"""What the captioner learns from: pictures, words or both, fused by the frozen fusion, and the caption that is right.
 
 picture alone      the picture as it is, in a varied view, or as the base itself draws its caption
 words alone        any of the picture's captions
@@ -37,7 +37,7 @@ BATCH = 16
 
 
 def naming(captions: Sequence[str], style: str) -> str:
-    """The caption that the decoder is to give a picture: the first, and its style where it has one.
+    """The caption that the captioner is to give a picture: the first, and its style where it has one.
 
     >>> naming(["red apple", "a red apple sticker"], "noto")
     'red apple, noto style'
@@ -89,7 +89,7 @@ class CaptionDataset:
         views: more of the same pictures, each of that shape.
         drawings: reference tokens of what the base drew, float16 [M, grid, D], or None.
         drawn: [M] the picture whose caption was drawn.
-        named: N captions with which the decoder is to answer, as pieces.
+        named: N captions with which the captioner is to answer, as pieces.
         bare: the same without the style, for words that do not name it.
         words, offsets: word tokens of some captions, as `mmgen.training.common.cache.cache_words` gives them.
         read: N arrays, which of those are captions of the picture.

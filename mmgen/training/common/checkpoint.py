@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen.hub.files import CAPTIONS_FILE, TRAINING_LOG
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory
+from mmgen.parts import CAPTIONS_FILE, PARTS, TRAINING, TRAINING_LOG
 from mmgen.pipeline import MultimodalGANPipeline
 
 MOST_CAPTIONS = 4000
@@ -30,8 +30,8 @@ def write_checkpoint(
     autoencoder: ImageAutoencoder,
     styles: Sequence[str] = (),
     captions: Sequence[str] = (),
-    decoder: CaptionDecoder | None = None,
-    decoder_fusion: Fusion | None = None,
+    captioner: CaptionDecoder | None = None,
+    captioner_fusion: Fusion | None = None,
     log: Path | None = None,
     memory: Memory | None = None,
 ) -> None:
@@ -40,12 +40,12 @@ def write_checkpoint(
     Args:
         encoders: folder made by `mmgen encoders`.
         captions: some that it was trained on; see `save_checkpoint`.
-        decoder_fusion: the fusion with which the decoder learned to read.
+        captioner_fusion: the fusion with which the captioner learned to read.
         log: as `save_checkpoint` takes it.
     """
     bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
     cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
-    drawing, reading = (fusion, generator, autoencoder), (decoder, decoder_fusion)
+    drawing, reading = (fusion, generator, autoencoder), (captioner, captioner_fusion)
     pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, *drawing, *reading, memory=memory, styles=styles)
     save_checkpoint(folder, pipe, [captions], log=log)
 
@@ -70,8 +70,7 @@ def save_checkpoint(
         log: the training's log.csv, if there is one there, written as training.csv.
     """
     parts = dict(pipe.components)
-    names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion", "memory")
-    halved = [name for name in names if parts[name] is not None]
+    halved = [name for name, part in PARTS.items() if part.weights and part.is_halved and parts[name] is not None]
     for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()
     stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))
@@ -83,7 +82,7 @@ def save_checkpoint(
     text = "\n".join("".join(f"{line}\n" for line in _some(group)) for group in captions)
     (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
     if facts:
-        (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (part / TRAINING).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     if log and log.is_file():
         shutil.copyfile(log, part / TRAINING_LOG)
     old = folder.with_name(folder.name + ".old")

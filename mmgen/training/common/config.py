@@ -63,14 +63,16 @@ class GANConfig:
     learning_rate: float = _option(1e-3, "of the regression")
     adversarial_learning_rate: float = _option(1e-4, "of the generator against the discriminator")
     discriminator_learning_rate: float = _option(2e-4, "of the discriminator")
-    decoder_learning_rate: float = _option(1e-4, "of the image decoder")
+    image_decoder_learning_rate: float = _option(1e-4, "of the image decoder", former="decoder_learning_rate")
     loss: str = _option("hinge", "adversarial loss", choices=LOSSES)
     adversarial_weight: float = _option(0.3, "of the adversarial loss beside the latents' L1", least=0)
     feature_weight: float = _option(0.5, "of the loss in the frozen CNN's features beside the adversarial one", least=0)
     latent_start: float = _option(4.0, "weight of the latents' L1 when the discriminator starts", least=0)
     latent_end: float = _option(1.0, "weight of the latents' L1 after the fade", least=0)
     fade_steps: int = _option(600, "steps in which that weight goes from start to end")
-    decoder_share: float = _option(0.0, "last share of the adversarial part; the image decoder learns in it", least=0)
+    image_decoder_share: float = _option(
+        0.0, "last share of the adversarial part; the image decoder learns in it", least=0, former="decoder_share"
+    )
     image_size: int = _option(128, "side in pixels of what the frozen CNN sees, a multiple of 32", least=64)
     ema_images: float = _option(20_000, "half-life in images of the averaged weights")
     memory_slots: int = _option(4, "entries of the memory that the generator looks at, even, 0 for none", least=0)
@@ -89,15 +91,17 @@ class FinetuneConfig:
     preset: str = _option("everything", "what learns", choices=("style", "concept", "everything"))
     prior: float = _option(0.35, "share of each batch that keeps what the base knows, 0 to 0.9", least=0)
     learning_rate: float = _option(2e-3, "of the generator, at its highest; a quarter of it where nothing is spared")
-    decoder_learning_rate: float = _option(3e-4, "of the picture decoder, at its highest")
+    image_decoder_learning_rate: float = _option(
+        3e-4, "of the image decoder, at its highest", former="decoder_learning_rate"
+    )
     ema_images: float = _option(300, "half-life in samples of the averaged weights")
     tune_autoencoder: bool | None = None  # None: if it gives these pictures back badly.
     watch: list[str] = field(default_factory=list)  # Prompts to draw meanwhile.
 
 
 @dataclass
-class DecoderRunConfig(RunConfig):
-    """What training the decoder shares with the others."""
+class CaptionerRunConfig(RunConfig):
+    """What training the captioner shares with the others."""
 
     batch_size: int = _option(128, "samples a step and process")
     cooldown: int = 0  # The learning rate falls all the way.
@@ -107,8 +111,8 @@ class DecoderRunConfig(RunConfig):
 
 
 @dataclass
-class DecoderConfig:
-    """The recipe of the decoder."""
+class CaptionerConfig:
+    """The recipe of the captioner."""
 
     learning_rate: float = _option(1.5e-3, "of AdamW, at its highest")
     views: int = _option(4, "varied views of each picture, beside itself", least=0)

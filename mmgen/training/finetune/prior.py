@@ -55,7 +55,7 @@ class PriorSampler:
 
     Args:
         pipe: the base; its parts are read, never changed.
-        groups: captions, as `mmgen.hub.files.read_captions` gives them; at least one.
+        groups: captions, as `mmgen.parts.read_captions` gives them; at least one.
         seed: of the pictures that it is shown as references.
     """
 

@@ -3,7 +3,7 @@
 The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
 four times cheaper than an adversarial step. Beside the pairs it is shown what the base model draws (`prior.py`), and
 it learns, with the preset `everything`, where that is disturbed least (`projection.py`). Where the autoencoder cannot
-reproduce the pictures well, its decoder learns first; the encoder never does, so every latent keeps its meaning.
+reproduce the pictures well, its image decoder learns first; the encoder never does, so every latent keeps its meaning.
 In a base with a memory the pairs become entries of it, and what is learned is to use those too: as in the training of
 the GAN, each pair is drawn from what the memory holds beside it.
 """
@@ -25,11 +25,11 @@ from mmgen.checkpoints import name_of
 from mmgen.data.memmap import pack_pictures
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.files import read_captions
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.models.memory import Memory
+from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.autoencoder import augment, feature_distance, random_crops
 from mmgen.training.common.cache import TrainingCache, build_cache
@@ -55,8 +55,8 @@ KINDS = (0.85, 0.1, 0.03, 0.02)
 UNSPARED = 0.25
 """Of the learning rate, how much is right where updates are not kept off what the base knows."""
 
-DECODER_SHARE = 0.2
-"""Of the time, how much goes to the decoder where it learns."""
+IMAGE_DECODER_SHARE = 0.2
+"""Of the time, how much goes to the image decoder where it learns."""
 
 
 @dataclass
@@ -116,9 +116,9 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     cnn = PyramidCNN(copy.deepcopy(pipe.image_encoder), processor.image_mean, processor.image_std).to(run.device)
     skip_neutral_squeeze(cnn)
     prepared = _prepare(run, config, base, pipe, cnn, data)
-    decoder_learns = config.tune_autoencoder
-    if decoder_learns is None:
-        decoder_learns = reconstruction(pipe.autoencoder, prepared.pictures, run.device) < GOOD_PSNR
+    image_decoder_learns = config.tune_autoencoder
+    if image_decoder_learns is None:
+        image_decoder_learns = reconstruction(pipe.autoencoder, prepared.pictures, run.device) < GOOD_PSNR
 
     model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator)).to(run.device)
     learning = prepared.projection.restrict(model) if prepared.projection else choose(model, config.preset)
@@ -126,8 +126,8 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     ema = Ema(model, half_life=config.ema_images)
     learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
     learned["memory"] = prepared.memory
-    if pipe.decoder and not prepared.projection:  # It goes on reading what it has learned to read.
-        learned["decoder_fusion"] = pipe.decoder_fusion or pipe.fusion
+    if pipe.captioner and not prepared.projection:  # It goes on reading what it has learned to read.
+        learned["captioner_fusion"] = pipe.captioner_fusion or pipe.fusion
     learner = MultimodalGANPipeline(
         **{**pipe.components, **learned},
         styles=sorted({*pipe.config.styles, *data["style"]} - {""}),
@@ -137,8 +137,8 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     if prepared.projection:
         prepared.projection.attach(model, optimizer)
     model, optimizer = run.accelerator.prepare(model, optimizer)
-    decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
-    decoder_optimizer = run.accelerator.prepare(decoder_optimizer)
+    image_decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+    image_decoder_optimizer = run.accelerator.prepare(image_decoder_optimizer)
     run.register_for_checkpointing("ema", ema)
     run.register_for_checkpointing("autoencoder", autoencoder)
     try:
@@ -148,7 +148,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             f"What is saved in {run.output} was begun with other weights learning ({error}). Start it anew, in another "
             "--output."
         ) from error
-    share = DECODER_SHARE if decoder_learns else 0.0
+    share = IMAGE_DECODER_SHARE if image_decoder_learns else 0.0
     highest = config.learning_rate * (1.0 if prepared.projection else UNSPARED)
     control.report(state="running", message=f"{learning / 1e6:.1f} million of its numbers learn")
 
@@ -157,10 +157,10 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     for step in run.steps():
         rng = np.random.default_rng((run.config.seed, step))
         if run.progress < share:
-            loss = _decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
+            loss = _image_decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
             run.accelerator.backward(loss)
-            rate = config.decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
-            step_with_rate([decoder_optimizer], rate)
+            rate = config.image_decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
+            step_with_rate([image_decoder_optimizer], rate)
             run.log({"decoder": loss, "paired": float("nan")})
         else:
             loss = _generator_loss(model, prepared, run, config, pipe.generator.config.noise_channels, rng)
@@ -242,8 +242,8 @@ def _generator_loss(
     return loss
 
 
-def _decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
-    """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings the decoder stays itself."""
+def _image_decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
+    """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings it stays itself."""
     crop = min(128, prepared.pictures.shape[-1])
     pixels = augment(random_crops([prepared.pictures], 12, crop).to(run.device))
     with torch.no_grad(), run.accelerator.autocast():

@@ -1,4 +1,4 @@
-"""`python -m mmgen evaluate-decoder`: does the decoder name pictures that it never saw?"""
+"""`python -m mmgen evaluate-captioner`: does the captioner name pictures that it never saw?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from mmgen.errors import UserError
 
 
 def add_parser(commands) -> None:
+    for name, shown in (
+        ("evaluate-captioner", {"help": "measure how well a model describes pictures"}),
+        ("evaluate-decoder", {}),  # As it was called before; not shown, as it has no help.
+    ):
+        _add_options(commands, name, shown)
+
+
+def _add_options(commands, name: str, shown: dict[str, str]) -> None:
     parser = commands.add_parser(
-        "evaluate-decoder",
-        help="measure how well a model describes pictures",
+        name,
+        **shown,
         description="Ask for the captions of pictures that were held out, and compare them with the right ones, and "
         "with the captions of the nearest training pictures.",
     )
@@ -39,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
     check_writable(arguments.json)
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
-    pipe.check_decoder()
+    pipe.check_captioner()
     splits = load_pairs(arguments.data)
     for split in ("train", arguments.split):
         if split not in splits:
