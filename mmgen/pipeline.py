@@ -302,11 +302,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
             self.check_captioner()
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
-        pictures, shown = self.encode_references(references), self.reference_latents(references)
+        tokens, shown = self.encode_references(references), self.reference_latents(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
         drawn, drawn_from = [], []
         for words in prompts:
-            fused = self.fuse(words, pictures, reference_weights, text_weight, notes)
+            fused = self.fuse(words, tokens, reference_weights, text_weight, notes)
             query = self.memory_query(words, notes) if text_weight and memory_weight else None
             for one in seeds:
                 found = query and self.retrieve(query, one, truncation, bool(references), memory_dropped, memory_pinned)
@@ -345,17 +345,16 @@ class MultimodalGANPipeline(DiffusionPipeline):
         captions = []
         for start in range(0, len(images), DESCRIBED_TOGETHER):
             some = [
-                to_tensor(open_image(picture), self.image_size)
-                for picture in images[start : start + DESCRIBED_TOGETHER]
+                to_tensor(open_image(image), self.image_size) for image in images[start : start + DESCRIBED_TOGETHER]
             ]
             seen = self._look([pixels for pixels in some if _is_visible(pixels)])
             found = iter(self._describe(seen, num_captions) if len(seen) else ())
             captions += [next(found) if _is_visible(pixels) else [] for pixels in some]
         return captions
 
-    def _describe(self, pictures: torch.Tensor, num_captions: int) -> list[list[Caption]]:
+    def _describe(self, images: torch.Tensor, num_captions: int) -> list[list[Caption]]:
         """Reference tokens [N, grid, channels], a picture each, and no words -> N lists of captions."""
-        n, references = len(pictures), pictures[:, None]
+        n, references = len(images), images[:, None]
         ones = torch.ones(n, 1, device=self.device)
         with autocast(self.device):
             fused = (self.captioner_fusion or self.fusion)(
@@ -377,21 +376,21 @@ class MultimodalGANPipeline(DiffusionPipeline):
 
     def encode_references(self, references: Sequence[Image.Image]) -> torch.Tensor:
         """Pictures -> reference tokens [R, grid, channels]; transparent parts are seen as white."""
-        return self._look([to_tensor(open_image(picture), self.image_size) for picture in references])
+        return self._look([to_tensor(open_image(image), self.image_size) for image in references])
 
-    def _look(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _look(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Premultiplied RGBA pictures [4, S, S] in [-1, 1] -> reference tokens [R, grid, channels]."""
         config = self.fusion.config
-        if not pictures:
+        if not images:
             return torch.zeros(0, config.reference_grid, config.reference_channels, device=self.device)
         processor = self.image_processor
         cnn = PyramidCNN(self.image_encoder, processor.image_mean, processor.image_std).to(self.device)
-        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in pictures])
+        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in images])
 
     def fuse(
         self,
         prompt: str,
-        pictures: torch.Tensor,
+        tokens: torch.Tensor,
         reference_weights: Sequence[float],
         text_weight: float = 1.0,
         notes: list[str] | None = None,
@@ -421,7 +420,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
                 text=text,
                 text_mask=pieces["attention_mask"].to(self.device),
                 text_weight=torch.tensor([active], device=self.device),
-                references=pictures[None, used],
+                references=tokens[None, used],
                 reference_weights=torch.tensor([[reference_weights[i] for i in used]], device=self.device),
                 return_attention=return_attention,
             )
@@ -431,14 +430,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
         config = self.generator.config
         if not references or self.generator.memory_reader is None:
             return torch.zeros(0, config.latent_channels, config.latent_size, config.latent_size, device=self.device)
-        return self.encode_pictures(references)
+        return self.encode_images(references)
 
     @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[str | Path | bytes | Image.Image]) -> torch.Tensor:
+    def encode_images(self, images: Sequence[str | Path | bytes | Image.Image]) -> torch.Tensor:
         """Pictures, at least one -> normalised latents [R, C, S, S], each by itself."""
         made = []
-        for picture in pictures:
-            pixels = to_tensor(open_image(picture), self.image_size)[None].to(self.device)
+        for image in images:
+            pixels = to_tensor(open_image(image), self.image_size)[None].to(self.device)
             with autocast(self.device):
                 made.append(self.autoencoder.encode(pixels).float())
         return torch.cat(made)

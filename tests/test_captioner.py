@@ -113,20 +113,20 @@ def test_pipeline_describes_what_it_draws(pipe):
 
 
 def test_any_number_and_kind_of_pictures(pipe, tmp_path):
-    pictures = [draw(colour, shape, "flat") for colour in COLOURS for shape in SHAPES]
-    alone = [pipe.describe(picture, num_captions=1)[0][0].text for picture in pictures]
-    many = pipe.describe(pictures * 7, num_captions=1)  # more than are read together
+    images = [draw(colour, shape, "flat") for colour in COLOURS for shape in SHAPES]
+    alone = [pipe.describe(image, num_captions=1)[0][0].text for image in images]
+    many = pipe.describe(images * 7, num_captions=1)  # more than are read together
     assert [captions[0].text for captions in many] == alone * 7
     clear = Image.new("RGBA", (50, 50), (255, 0, 0, 0))
-    mixed = pipe.describe([pictures[0], clear, pictures[1]], num_captions=1)
+    mixed = pipe.describe([images[0], clear, images[1]], num_captions=1)
     assert mixed[1] == [] and [mixed[0][0].text, mixed[2][0].text] == alone[:2]
     assert pipe.describe(clear) == [[]]
     moving = tmp_path / "moving.gif"
-    on_white = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one).convert("RGB") for one in pictures]
+    on_white = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one).convert("RGB") for one in images]
     on_white[0].save(moving, save_all=True, append_images=on_white[1:])
     assert pipe.describe([moving], num_captions=1)[0][0].text == alone[0]
     assert pipe.describe([moving.read_bytes()]) == pipe.describe(str(moving))
-    assert len(pipe.describe(pictures[0], num_captions=16)[0]) > 5
+    assert len(pipe.describe(images[0], num_captions=16)[0]) > 5
 
 
 def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_pa
             files.append(tmp_path / f"{colour} {shape}.png")
             draw(colour, shape, "flat").save(files[-1])
     Image.new("RGBA", (20, 20)).save(tmp_path / "clear.png")
-    draft.add_pictures([*files, tmp_path / "clear.png"])
+    draft.add_images([*files, tmp_path / "clear.png"])
     typed, gone, broken = "red circle.png", "red square.png", "blue circle.png"
     draft.set_caption(typed, "mine")
     draft.pair(broken).path.write_bytes(b"no picture any more")
@@ -172,8 +172,8 @@ def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(how, trained,
     base = MultimodalGANPipeline.from_pretrained(trained)
     assert not torch.equal(tuned.fusion.summary, base.fusion.summary)
     assert (tmp_path / "run" / "pipeline" / "training.csv").is_file()
-    picture = draw("green", "circle", "round")
-    assert tuned.describe(picture) == base.describe(picture)
+    image = draw("green", "circle", "round")
+    assert tuned.describe(image) == base.describe(image)
 
 
 def test_a_memory_is_drawn_from_and_kept(tiny_checkpoint, shapes, tmp_path):
@@ -288,14 +288,14 @@ def test_endpoint(trained, tmp_path):
         found = client.predict([handle_file(red), handle_file(clear)], 2, api_name="/describe")
         assert found[0][0]["text"] == "red circle, flat style" and 0.3 < found[0][0]["probability"] <= 1
         assert len(found[0]) == 2 and found[1] == []
-        for pictures, sentence in (
+        for images, sentence in (
             ([handle_file(text)], "text.png could not be read"),
             ([], "no picture to describe"),
             ([{"path": "/etc/hostname"}], "must be an uploaded file"),
             ([handle_file(red)] * 201, "at most 200"),
         ):
             with pytest.raises(AppError, match=sentence):
-                client.predict(pictures, api_name="/describe")
+                client.predict(images, api_name="/describe")
 
 
 @pytest.mark.slow
@@ -303,17 +303,17 @@ def test_published_it_describes_with_and_without_mmgen(trained, pipe, folder):
     home = folder / "published"
     home.mkdir()
     prepare(trained, home, "ann/shapes")
-    picture = folder / "red.png"
-    draw("red", "circle", "flat").save(picture)
-    right = [[c.text, c.probability] for c in pipe.describe(picture)[0]]
-    again = MultimodalGANPipeline.from_pretrained(home).describe(picture)[0]
+    image = folder / "red.png"
+    draw("red", "circle", "flat").save(image)
+    right = [[c.text, c.probability] for c in pipe.describe(image)[0]]
+    again = MultimodalGANPipeline.from_pretrained(home).describe(image)[0]
     assert [[c.text, c.probability] for c in again] == right
     code = (
         "import json, sys, diffusers\n"
         f"pipe = diffusers.DiffusionPipeline.from_pretrained({str(home)!r}, trust_remote_code=True)\n"
         "assert not any(name == 'mmgen' or name.startswith('mmgen.') and sys.modules[name].__file__.startswith("
         f"{str(Path(__file__).parent.parent)!r}) for name in sys.modules)\n"
-        f"print(json.dumps([[c.text, c.probability] for c in pipe.describe({str(picture)!r})[0]]))\n"
+        f"print(json.dumps([[c.text, c.probability] for c in pipe.describe({str(image)!r})[0]]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=home.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -59,8 +59,8 @@ def share(label: str, source: str = "https://example.org", licence: str = "CC-BY
     return MemoryShare(0, 0.1, 1.0, label, "flat", source, licence, author)
 
 
-def entries(facts: dict, picture: int = 0) -> list[int]:
-    return [one["entry"] for one in facts["drawn_from"][picture]]
+def entries(facts: dict, image: int = 0) -> list[int]:
+    return [one["entry"] for one in facts["drawn_from"][image]]
 
 
 def test_attributions_name_title_author_source_and_licence_once_a_source():

@@ -44,12 +44,12 @@ def base(tmp_path) -> Path:
 
 @pytest.fixture
 def draft(tmp_path) -> Draft:
-    pictures = []
+    images = []
     for name in ("one.png", "two.png"):
         Image.new("RGB", (64, 64), "red").save(tmp_path / name)
-        pictures.append(tmp_path / name)
+        images.append(tmp_path / name)
     draft = Draft(tmp_path / "draft")
-    draft.add_pictures(pictures, ["a red square", "紅色"])
+    draft.add_images(images, ["a red square", "紅色"])
     return draft
 
 

@@ -68,7 +68,7 @@ def job(folder, checkpoint) -> str:
         patch.setenv("MMGEN_HOME", str(folder / "home"))
         draft = Draft(home() / "drafts" / ("0" * 32))
         Image.new("RGB", (40, 40), "red").save(folder / "red.png")
-        draft.add_pictures([folder / "red.png"], ["a red star"])
+        draft.add_images([folder / "red.png"], ["a red star"])
         jobs = Jobs(home())
         made = jobs.start(draft, checkpoint, "My <Stars>", Settings())
         jobs.stop(made.id)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from test_jobs import base, draft, jobs, reaches, running, scheduler, start, until  # noqa: F401
-from test_train_page import draw_pictures
+from test_train_page import draw_images
 
 import mmgen.jobs.scheduler as scheduler_module
 from mmgen import space
@@ -97,14 +97,14 @@ def test_an_owner_is_known_by_cookie_by_session_or_by_account(on_space):
 
 
 def test_a_visitors_pairs_are_limited(tmp_path):
-    pictures = draw_pictures(tmp_path, 4)
-    few = Draft(tmp_path / "one/drafts/x", Quota(pairs=2)).add_pictures(pictures)
+    images = draw_images(tmp_path, 4)
+    few = Draft(tmp_path / "one/drafts/x", Quota(pairs=2)).add_images(images)
     assert len(few.names) == 2 and "room for 2 pairs" in few.refused[0]
     disk = disk_use(tmp_path / "one")
-    full = Draft(tmp_path / "one/drafts/y", Quota(disk=disk + 500)).add_pictures(pictures)
+    full = Draft(tmp_path / "one/drafts/y", Quota(disk=disk + 500)).add_images(images)
     assert len(full.names) < 4 and "are full. Remove pairs, or delete jobs." in full.refused[0]
     with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as packed:
-        for one in pictures:
+        for one in images:
             packed.write(one, one.name)
     with pytest.raises(UserError, match="pairs.zip has .* MB unpacked, too much here"):
         Draft(tmp_path / "one/drafts/z", Quota(disk=disk)).add_archive(tmp_path / "pairs.zip")

@@ -149,7 +149,7 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         import datasets
 
         from mmgen.data.folder import load_pairs
-        from mmgen.data.memmap import pack_pictures
+        from mmgen.data.memmap import pack_images
         from mmgen.devices import best_device
         from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
         from mmgen.training.common.cache import build_cache
@@ -160,9 +160,9 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
             copy.deepcopy(pipe.image_encoder), pipe.image_processor.image_mean, pipe.image_processor.image_std
         )
         skip_neutral_squeeze(seen)  # As for the training, which so shares what it kept.
-        pictures = pack_pictures(rows, pipe.image_size, cache)
+        images = pack_images(rows, pipe.image_size, cache)
         networks = pipe.text_encoder, pipe.tokenizer, seen, pipe.autoencoder
-        made = build_cache(rows, pictures, *networks, cache, best_device())
+        made = build_cache(rows, images, *networks, cache, best_device())
         memory = build_memory(rows, made, pipe.autoencoder, pipe.text_encoder, generator.config.memory_slots)[0]
         pipe.to("cpu")
         return memory

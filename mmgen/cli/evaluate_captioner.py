@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.cli.evaluate import check_writable, progress
     from mmgen.data.folder import load_pairs
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.evaluation.captions import caption_scores, table
     from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
     from mmgen.training.common.cache import cache_references
@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"{arguments.data} has no split {split}; it has {', '.join(splits)}.")
     cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
     skip_neutral_squeeze(cnn)
-    pictures = pack_pictures(splits["train"], pipe.image_size, arguments.cache)
-    plain = cache_references(pictures, cnn, arguments.cache, pipe.device)
+    images = pack_images(splits["train"], pipe.image_size, arguments.cache)
+    plain = cache_references(images, cnn, arguments.cache, pipe.device)
     scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
     print(table(scores, arguments.split))
     if arguments.json:

@@ -89,7 +89,7 @@ def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConf
 def _autoencoder(arguments: argparse.Namespace) -> None:
     import torch
 
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.training.autoencoder import train_autoencoder
 
@@ -99,7 +99,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     cnn = _frozen_cnn(arguments.encoders)
     with one_after_another():
         splits = [_train_split(source, need_text=False) for source in arguments.data]
-        pictures = [pack_pictures(split, arguments.size, arguments.cache) for split in splits]
+        images = [pack_images(split, arguments.size, arguments.cache) for split in splits]
     torch.manual_seed(run_config.seed)
     channels = arguments.latent_channels
     if arguments.base:
@@ -107,14 +107,14 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
         model = model.widened(channels or model.config.latent_channels)
     else:
         model = ImageAutoencoder(channels or 16)
-    train_autoencoder(run_config, config, pictures, cnn, model, rest)
+    train_autoencoder(run_config, config, images, cnn, model, rest)
 
 
 def _gan(arguments: argparse.Namespace) -> None:
     import datasets
     import torch
 
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.datasets.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.models.autoencoder import ImageAutoencoder
@@ -144,13 +144,13 @@ def _gan(arguments: argparse.Namespace) -> None:
     with one_after_another():
         sources = [_splits(source) for source in arguments.data]
         data = datasets.concatenate_datasets([splits["train"] for splits in sources])
-        pictures = pack_pictures(data, arguments.size, arguments.cache)
+        images = pack_images(data, arguments.size, arguments.cache)
         frozen = bert, tokenizer, cnn, autoencoder, arguments.cache, best_device()
-        cache = build_cache(data, pictures, *frozen)
+        cache = build_cache(data, images, *frozen)
         held_out = None
         if (unseen := _unseen(sources)) is not None:
             held_out = held_out_sample(
-                build_cache(unseen, pack_pictures(unseen, arguments.size, arguments.cache), *frozen)
+                build_cache(unseen, pack_images(unseen, arguments.size, arguments.cache), *frozen)
             )
     device = best_device()
     memory = index = None

@@ -22,7 +22,7 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from mmgen.data.shards import file_of, open_picture
+from mmgen.data.shards import file_of, open_image_at
 from mmgen.errors import UserError
 from mmgen.images import square
 
@@ -30,7 +30,7 @@ CHUNK = 8  # pictures that one process decodes at a time
 STALE_SECONDS = 3600
 
 
-def pack_pictures(
+def pack_images(
     data: datasets.Dataset, size: int, cache: Path, on_part: Callable[[], object] = lambda: None
 ) -> np.memmap:
     """Decode every picture of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
@@ -113,7 +113,7 @@ def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slic
 
 
 def _square_all(paths: list[str], size: int) -> np.ndarray:
-    return np.stack([square(open_picture(path), size) for path in paths])
+    return np.stack([square(open_image_at(path), size) for path in paths])
 
 
 def _new_array(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.memmap:

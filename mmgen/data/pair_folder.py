@@ -56,12 +56,12 @@ class PairFolder:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder).resolve()
-        self._pictures = self.folder / "pictures"
+        self._images = self.folder / "pictures"
         self._metadata = self.folder / "metadata.jsonl"
         self._lock = _LOCKS[self.folder]
         self._known: tuple[tuple, dict[str, Pair]] | None = None
         with disk_errors_told(), self._lock:
-            self._pictures.mkdir(parents=True, exist_ok=True)
+            self._images.mkdir(parents=True, exist_ok=True)
             if not self._metadata.exists():
                 self._save({})
 
@@ -223,7 +223,7 @@ class PairFolder:
     def _discard(self, names: Iterable[str]) -> None:
         small = list(self.folder.glob("thumbnails/*"))
         for name in names:
-            for path in (self._pictures / name, *(sizes / f"{name}.webp" for sizes in small)):
+            for path in (self._images / name, *(sizes / f"{name}.webp" for sizes in small)):
                 path.unlink(missing_ok=True)
 
     def _load(self) -> dict[str, Pair]:
@@ -244,7 +244,7 @@ class PairFolder:
                     others = tuple(words for words in row.get("captions", ()) if words != row["text"])
                     pairs[name] = Pair(
                         name,
-                        self._pictures / name,
+                        self._images / name,
                         row["text"],
                         bool(row.get("machine_written")),
                         others,

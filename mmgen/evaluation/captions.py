@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmgen.data.shards import open_picture
+from mmgen.data.shards import open_image_at
 from mmgen.pipeline import MultimodalGANPipeline
 
 BEAMS = 5
@@ -71,7 +71,7 @@ def caption_scores(
     labels, right_styles = [captions[0] for captions in asked["captions"]], asked["style"][:]
     said, seen = [], []
     for start in progress(range(0, len(rows), BATCH), "captions"):
-        images = [open_picture(one["path"]) for one in asked[start : start + BATCH]["image"]]
+        images = [open_image_at(one["path"]) for one in asked[start : start + BATCH]["image"]]
         said += pipe.describe(images, num_captions=BEAMS)
         seen.append(pipe.encode_references(images).float().cpu().numpy())
     best = [captions[0].text if captions else "" for captions in said]
@@ -131,7 +131,7 @@ def table(scores: dict[str, float], split: str) -> str:
 
 def captioned(pipe: MultimodalGANPipeline, data: datasets.Dataset, columns: int = 5, side: int = 220) -> Image.Image:
     """A sheet of pictures with the captioner's best caption under each."""
-    images = [open_picture(one["path"]) for one in data["image"]]
+    images = [open_image_at(one["path"]) for one in data["image"]]
     sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (image, said) in enumerate(zip(images, pipe.describe(images, num_captions=1), strict=True)):

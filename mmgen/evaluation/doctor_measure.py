@@ -93,7 +93,7 @@ def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def measure_pictures(
+def measure_images(
     pairs: list[Pair], keys: dict[str, str], pipe: MultimodalGANPipeline, folder: Path, on_progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What the CNN makes of the pictures, and what they look like.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen.data.shards import file_of, open_picture
+from mmgen.data.shards import file_of, open_image_at
 from mmgen.datasets import recolour, synthetic_styles
 from mmgen.evaluation.distances import squared_distances
 from mmgen.evaluation.features import SIZE, FeatureExtractor
@@ -139,7 +139,7 @@ def features_of(
     left = iter(progress(missing.values(), what)) if missing else iter(())
     for start in range(0, len(missing), _TOGETHER):
         some = list(missing)[start : start + _TOGETHER]
-        seen = extractor.extract(open_picture(path) for path in islice(left, len(some)))
+        seen = extractor.extract(open_image_at(path) for path in islice(left, len(some)))
         known.update(zip(some, seen, strict=True))
         _write(file, known)
     return np.stack([known[key] for key in keys]) if keys else np.zeros((0, extractor.channels), dtype=np.float32)

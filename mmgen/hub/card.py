@@ -22,7 +22,7 @@ from mmgen.parts import EVALUATION, INDEX, PARTS, SAMPLES, TRAINING_LOG
 TAGS = ("text-to-image", "gan", "mmgen")
 _MARK = "<!-- From here on written by `python -m mmgen publish`, anew each time. -->"
 _HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_PICTURE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
+_IMAGE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
 _ROWS = 6
 _MOST_SOURCES = 200
 
@@ -69,9 +69,9 @@ def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captio
     return "\n\n".join([f"---\n{head}---", *filter(None, [brought, *sections])]) + "\n"
 
 
-def pictures_of(text: str) -> list[str]:
+def images_of(text: str) -> list[str]:
     """The pictures beside a card that it shows, by name."""
-    return list(dict.fromkeys(_PICTURE.findall(text)))
+    return list(dict.fromkeys(_IMAGE.findall(text)))
 
 
 def read_description(file: Path) -> dict:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmgen.checkpoints import FOLDER, load_pipeline
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.card import card, pictures_of, read_description
+from mmgen.hub.card import card, images_of, read_description
 from mmgen.hub.index import PIPELINE
 from mmgen.hub.standalone import standalone
 from mmgen.parts import DESCRIPTIONS, INDEX, PARTS, SAMPLES, current_name, read_captions
@@ -40,13 +40,13 @@ def prepare(checkpoint: Path, folder: Path, name: str) -> str:
     training = read_description(checkpoint / "training.json")
     captions = _samples(read_captions(checkpoint))
     if captions:
-        pictures = [pipe(caption, seed=0).images[0] for caption in captions]
-        grid(pictures, columns=min(_COLUMNS, len(pictures)), cell=192).save(folder / SAMPLES)
+        images = [pipe(caption, seed=0).images[0] for caption in captions]
+        grid(images, columns=min(_COLUMNS, len(images)), cell=192).save(folder / SAMPLES)
     text = card(checkpoint, name, pipe.image_size, pipe.config.styles, captions, _card_of(training.get("base")))
     for part in PARTS.values():
         for file in part.files:
             place(part.folder(checkpoint) / file, folder / part.name / file)
-    for file in (*DESCRIPTIONS, *pictures_of(text)):
+    for file in (*DESCRIPTIONS, *images_of(text)):
         if file not in ("README.md", SAMPLES):
             place(checkpoint / file, folder / file)
     (folder / "README.md").write_text(text, encoding="utf-8")

@@ -171,9 +171,9 @@ def read_job(folder: Path) -> Job | None:
         return None
 
 
-def _is_whole(picture: Path) -> bool:
+def _is_whole(image: Path) -> bool:
     try:
-        with open(picture, "rb") as file:
+        with open(image, "rb") as file:
             file.seek(-len(_PNG_END), 2)
             return file.read() == _PNG_END
     except OSError:

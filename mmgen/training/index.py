@@ -25,7 +25,7 @@ from tqdm import tqdm
 from mmgen.data.folder import load_pairs
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import safe_name
-from mmgen.data.shards import PATTERN, file_of, open_picture
+from mmgen.data.shards import PATTERN, file_of, open_image_at
 from mmgen.datasets import recolour
 from mmgen.devices import autocast
 from mmgen.errors import UserError
@@ -47,7 +47,7 @@ class Rows:
     """N pictures that are to be entries.
 
     Attributes:
-        paths: as `mmgen.data.shards.open_picture` takes them.
+        paths: as `mmgen.data.shards.open_image_at` takes them.
         labels, styles: of each.
         origins: of each (source, licence, author).
     """
@@ -237,7 +237,7 @@ def _encode_part(rows, span: range, pipe, levels: torch.Tensor, folder: Path, pa
 def _pixels(path: str, size: int) -> np.ndarray | str:
     """A picture uint8 [4, size, size], or why there is none."""
     try:
-        return square(open_picture(path), size)
+        return square(open_image_at(path), size)
     except UserError as error:
         return str(error)
 

@@ -187,17 +187,17 @@ def make_dataset(
 def make_sample(lesson: CaptionDataset, count: int, drawn_share: float, rng: np.random.Generator) -> Sample:
     """Draw `count` samples, all of one kind, so that none carries tokens that only others need."""
     kind = rng.choice(3, p=KINDS)
-    has_picture, has_words = kind != 1, kind != 0
-    picture = rng.choice(len(lesson.chances), count, p=lesson.chances)
-    references = np.zeros((count, int(has_picture), *lesson.plain.shape[1:]), dtype=np.float32)
+    has_image, has_words = kind != 1, kind != 0
+    image = rng.choice(len(lesson.chances), count, p=lesson.chances)
+    references = np.zeros((count, int(has_image), *lesson.plain.shape[1:]), dtype=np.float32)
     caption, targets = np.zeros(count, dtype=np.int64), []
     for row in range(count):
-        if has_picture:
-            picture[row], references[row, 0] = _show(lesson, int(picture[row]), has_words, drawn_share, rng)
-        target = int(picture[row])
+        if has_image:
+            image[row], references[row, 0] = _show(lesson, int(image[row]), has_words, drawn_share, rng)
+        target = int(image[row])
         number = int(rng.integers(len(lesson.read[target])))
         caption[row] = lesson.read[target][number]
-        says_all = has_picture or lesson.styled[target][number]
+        says_all = has_image or lesson.styled[target][number]
         targets.append(lesson.named[target] if says_all else lesson.bare[target])
     if has_words:
         words, mask = word_batch(lesson.words, lesson.offsets, torch.from_numpy(caption))
@@ -217,23 +217,23 @@ def make_sample(lesson: CaptionDataset, count: int, drawn_share: float, rng: np.
         "text_mask": mask,
         "text_weight": weights(has_words),
         "references": torch.from_numpy(references),
-        "reference_weights": weights(has_picture)[:, None][:, : int(has_picture)],
+        "reference_weights": weights(has_image)[:, None][:, : int(has_image)],
     }
     return Sample(condition, torch.from_numpy(places), torch.from_numpy(lengths))
 
 
 def _show(
-    lesson: CaptionDataset, picture: int, has_words: bool, drawn_share: float, rng: np.random.Generator
+    lesson: CaptionDataset, image: int, has_words: bool, drawn_share: float, rng: np.random.Generator
 ) -> tuple[int, np.ndarray]:
     """What is to be captioned, and the reference tokens that are shown of it."""
     if not has_words and lesson.drawings is not None and rng.random() < drawn_share:
         chosen = int(rng.integers(len(lesson.drawn)))
         return int(lesson.drawn[chosen]), lesson.drawings[chosen]
-    shown = picture
+    shown = image
     if has_words and rng.random() < 0.5:
-        shown = int(rng.choice(lesson.of_style[lesson.styles[picture]]))
+        shown = int(rng.choice(lesson.of_style[lesson.styles[image]]))
     plain = not lesson.views or rng.random() < AS_IT_IS
-    return picture, (lesson.plain if plain else lesson.views[rng.integers(len(lesson.views))])[shown]
+    return image, (lesson.plain if plain else lesson.views[rng.integers(len(lesson.views))])[shown]
 
 
 def draw_own(

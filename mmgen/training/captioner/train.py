@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from mmgen.data.memmap import pack_pictures
+from mmgen.data.memmap import pack_images
 from mmgen.errors import UserError
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
@@ -59,14 +59,14 @@ def prepare_captioner(
         raise UserError("None of these pictures has a caption, so there is nothing to learn. Give pairs with words.")
     if len(kept) < len(data):
         data, answers = data.select(kept), [answers[row] for row in kept]
-    pictures = pack_pictures(data, pipe.image_size, folder)
+    images = pack_images(data, pipe.image_size, folder)
     cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
     skip_neutral_squeeze(cnn)  # Before its digest, as for the other trainings, which so share what they keep.
-    key = digest(Path(pictures.filename).stem.encode(), weights_digest(cnn).encode())
-    plain = cache_references(pictures, cnn, folder, device)
+    key = digest(Path(images.filename).stem.encode(), weights_digest(cnn).encode())
+    plain = cache_references(images, cnn, folder, device)
     texts, read = some_captions(data, config.captions, seed)
     words, offsets = cache_words(texts, pipe.text_encoder, pipe.tokenizer, folder, device)
-    views = varied_references(pictures, cnn, folder, key, config.views, device)
+    views = varied_references(images, cnn, folder, key, config.views, device)
     own, drawn = None, np.zeros(0, dtype=np.int64)
     if config.drawings and config.drawn_share > 0:
         rng = np.random.default_rng((seed, 5))

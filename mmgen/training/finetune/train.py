@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from mmgen.checkpoints import name_of
-from mmgen.data.memmap import pack_pictures
+from mmgen.data.memmap import pack_images
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr
@@ -74,7 +74,7 @@ class FinetuneData:
     index: MemoryIndex | None
     prior: PriorSampler | None
     projection: NullSpaceProjection | None
-    pictures: np.ndarray
+    images: np.ndarray
     watched: list[str]
 
 
@@ -118,7 +118,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     prepared = _prepare(run, config, base, pipe, cnn, data)
     image_decoder_learns = config.tune_autoencoder
     if image_decoder_learns is None:
-        image_decoder_learns = reconstruction(pipe.autoencoder, prepared.pictures, run.device) < GOOD_PSNR
+        image_decoder_learns = reconstruction(pipe.autoencoder, prepared.images, run.device) < GOOD_PSNR
 
     model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator)).to(run.device)
     learning = prepared.projection.restrict(model) if prepared.projection else choose(model, config.preset)
@@ -187,8 +187,8 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
     """Look at everything once through the frozen networks."""
     work = run.output / "cache"
     check_abort = run.control.check_abort
-    pictures = pack_pictures(data, pipe.image_size, work, check_abort)
-    varied = write_variants(pictures, run.config.seed, check_abort)
+    images = pack_images(data, pipe.image_size, work, check_abort)
+    varied = write_variants(images, run.config.seed, check_abort)
     rounds = variants_each(len(data))
     labels = [text or f"picture {index}" for index, text in enumerate(data["text"])]
     # Varied copies are looked at, never drawn: for one caption there is one right answer, so that nothing blurs.
@@ -215,10 +215,10 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
 
 
 @torch.inference_mode()
-def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: torch.device, most: int = 32) -> float:
+def reconstruction(autoencoder: ImageAutoencoder, images: np.ndarray, device: torch.device, most: int = 32) -> float:
     """Mean PSNR in dB of what the autoencoder makes of up to `most` pictures uint8 [N, 4, S, S]."""
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, most).astype(int))
-    pixels = [from_uint8(torch.from_numpy(pictures[i].copy()))[None].to(device) for i in chosen]
+    chosen = np.unique(np.linspace(0, len(images) - 1, most).astype(int))
+    pixels = [from_uint8(torch.from_numpy(images[i].copy()))[None].to(device) for i in chosen]
     return float(np.mean([psnr(autoencoder.decode(autoencoder.encode(x)), x).item() for x in pixels]))
 
 
@@ -244,8 +244,8 @@ def _generator_loss(
 
 def _image_decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
     """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings it stays itself."""
-    crop = min(128, prepared.pictures.shape[-1])
-    pixels = augment(random_crops([prepared.pictures], 12, crop).to(run.device))
+    crop = min(128, prepared.images.shape[-1])
+    pixels = augment(random_crops([prepared.images], 12, crop).to(run.device))
     with torch.no_grad(), run.accelerator.autocast():
         latents = autoencoder.raw_encode(pixels.contiguous(memory_format=torch.channels_last)).float()
     wanted = pixels

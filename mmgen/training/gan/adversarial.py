@@ -14,7 +14,7 @@ from torch import nn
 
 from mmgen.images import composite
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.discriminator import picture_maps
+from mmgen.models.discriminator import image_maps
 from mmgen.models.encoders import PyramidCNN
 from mmgen.training.common.augment import augment_pair
 from mmgen.training.common.optimizers import step_with_rate
@@ -92,8 +92,8 @@ class AdversarialStep:
         for real, fake in zip(real_views, fake_views, strict=True):
             real, fake = augment_pair(composite(real, ground), composite(fake, ground))
             with torch.no_grad():
-                real_maps.append(picture_maps(self.cnn, real, self.size))
-            fake_maps.append(picture_maps(self.cnn, fake, self.size))
+                real_maps.append(image_maps(self.cnn, real, self.size))
+            fake_maps.append(image_maps(self.cnn, fake, self.size))
 
         # The discriminator learns: real, drawn, and real with a wrong condition. One forward for all of them, as under
         # DistributedDataParallel a backward allows no more.
@@ -154,7 +154,7 @@ class AdversarialStep:
         """
         ground = torch.ones(len(latents), 3, 1, 1, device=latents.device)
         views = self.views(latents, self.corner(latents))
-        maps = [picture_maps(self.cnn, composite(view, ground), self.size) for view in views]
+        maps = [image_maps(self.cnn, composite(view, ground), self.size) for view in views]
         with self.run.accelerator.autocast():
             return self.run.accelerator.unwrap_model(self.discriminator)(maps, condition).float().mean()
 

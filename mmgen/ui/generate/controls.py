@@ -161,7 +161,7 @@ class Controls:
         fields = {
             "prompt": prompt or "",
             "style": style if style in studio.styles else ANY_STYLE,
-            "references": tuple(uploaded_path(picture) for picture, _ in pairs),
+            "references": tuple(uploaded_path(image) for image, _ in pairs),
             "reference_weights": tuple(weight for _, weight in pairs),
             "text_weight": text_weight,
             "seed": seed,
@@ -176,5 +176,5 @@ class Controls:
     @staticmethod
     def first_free(*values: Any) -> int | None:
         """Which reference, counted from 0, has no picture yet."""
-        pictures = values[-2 * MAX_REFERENCES : -MAX_REFERENCES]
-        return next((index for index, picture in enumerate(pictures) if not picture), None)
+        images = values[-2 * MAX_REFERENCES : -MAX_REFERENCES]
+        return next((index for index, image in enumerate(images) if not image), None)

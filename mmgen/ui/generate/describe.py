@@ -85,23 +85,23 @@ class Describing:
     def of_reference(self, number: int):
         """What describes the reference of a number, from 1."""
 
-        def read(request: gr.Request, model: object, picture: object) -> tuple[Any, Any]:
+        def read(request: gr.Request, model: object, image: object) -> tuple[Any, Any]:
             try:
-                path = kept_reference(uploaded_path(picture))
+                path = kept_reference(uploaded_path(image))
                 return _told(f"Reference {number} reads as", self.studio(request, model), path)
             except UserError as error:
                 return None, problem(error)
 
         return read
 
-    def of_opened(self, request: gr.Request, model: object, pictures: Any, index: Any) -> tuple[Any, Any]:
+    def of_opened(self, request: gr.Request, model: object, images: Any, index: Any) -> tuple[Any, Any]:
         """Describe the picture of the gallery that is opened."""
         try:
-            picture = pictures[index]["image"]
+            image = images[index]["image"]
         except (TypeError, LookupError):
             return None, problem("Open a picture of the set first.")
         try:
-            path = kept_reference(uploaded_path(picture))
+            path = kept_reference(uploaded_path(image))
             return _told(f"Picture {index + 1} reads as", self.studio(request, model), path)
         except UserError as error:
             return None, problem(error)

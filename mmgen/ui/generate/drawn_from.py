@@ -61,7 +61,7 @@ class DrawnFrom:
             return {}
         asked = (event._data or {}).get("entries")
         entries = known_entries(studio, asked if isinstance(asked, list) else [])
-        return {studio.picture_key(entry): studio.thumbnail(entry) for entry in entries[:_MOST_THUMBNAILS]}
+        return {studio.image_key(entry): studio.thumbnail(entry) for entry in entries[:_MOST_THUMBNAILS]}
 
 
 def list_data(studio: InferenceService, drawing: GenerationResult) -> dict[str, Any] | None:
@@ -70,7 +70,7 @@ def list_data(studio: InferenceService, drawing: GenerationResult) -> dict[str, 
     if drawing.drawn_from is None or not (drawing.drawn_from[0] or order.dropped or order.pinned):
         return None
     entries = [
-        {**share_facts(share), "picture": studio.picture_key(share.entry), "pinned": share.entry in order.pinned}
+        {**share_facts(share), "picture": studio.image_key(share.entry), "pinned": share.entry in order.pinned}
         for share in drawing.drawn_from[0]
     ]
     return {

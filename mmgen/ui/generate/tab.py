@@ -158,12 +158,12 @@ class _Listeners:
             order = self.controls.order(studio, *values, **({} if keep else {"seed": seed}))
             studio.check(order)
             yield gr.Gallery(visible=True), gr.skip(), gr.skip(), gr.skip()
-            drawing = studio.draw(order, on_picture=lambda done, wanted: progress((done, wanted), unit="pictures"))
-            pictures = [(path, f"seed {one}") for path, one in zip(save_all(drawing), drawing.seeds, strict=True)]
+            drawing = studio.draw(order, on_image=lambda done, wanted: progress((done, wanted), unit="pictures"))
+            images = [(path, f"seed {one}") for path, one in zip(save_all(drawing), drawing.seeds, strict=True)]
         except UserError as error:
             yield gr.skip(), show.problem(error), gr.skip(), gr.skip()
             return
-        yield pictures, show.status(drawing, studio.device), seed, drawing.seeds
+        yield images, show.status(drawing, studio.device), seed, drawing.seeds
 
 
 def _add_download(listeners: _Listeners, controls: Controls, button, packet, status) -> None:

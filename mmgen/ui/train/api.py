@@ -47,7 +47,7 @@ def build(context: Context) -> None:
             texts = None if captions is None else _texts("captions", captions)
             draft = draft or desk.new_draft(owner)
             pairs = desk.draft(owner, draft)
-            added = pairs.add_files(paths) if texts is None else pairs.add_pictures(paths, texts)
+            added = pairs.add_files(paths) if texts is None else pairs.add_images(paths, texts)
             checkup = desk.check(owner, draft, models.default.pipe, None)
             return draft, {
                 "pairs": [

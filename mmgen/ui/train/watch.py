@@ -69,7 +69,7 @@ class Watch:
                     )
                 with gr.Column(min_width=280, visible=False) as self.course:
                     self.caption = gr.HTML(elem_classes="caption")
-                    self.picture = gr.Image(
+                    self.image = gr.Image(
                         label="What it draws",
                         show_label=False,
                         format="webp",
@@ -106,7 +106,7 @@ class Watch:
             self.course,
             self.slider,
             self.caption,
-            self.picture,
+            self.image,
             self.prompts,
             self.change,
             self.compare,
@@ -121,7 +121,7 @@ class Watch:
         self.slider.input(
             self.show_sample,
             inputs=[self.context.watched, self.slider],
-            outputs=[self.caption, self.picture],
+            outputs=[self.caption, self.image],
             trigger_mode="always_last",
             **_INSTANT,
         )
