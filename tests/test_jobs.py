@@ -17,12 +17,12 @@ from PIL import Image
 
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
+from mmgen.io import FileLock
 from mmgen.jobs import Job, Jobs, Scheduler, Settings
 from mmgen.jobs import scheduler as scheduler_module
 from mmgen.jobs import settings as settings_module
 from mmgen.jobs.store import write_job
 from mmgen.training.common.control import (
-    FileLock,
     is_alive,
     pending_command,
     send,

@@ -20,11 +20,12 @@ from mmgen.data import hub as hub_data
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
 from mmgen.home import home, root
+from mmgen.io import FileLock
 from mmgen.jobs import Jobs, Scheduler, Settings, store
 from mmgen.jobs.store import queue
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.quota import Quota, disk_use, keep_seconds, quota_of
-from mmgen.training.common.control import FileLock, pending_command, write_status
+from mmgen.training.common.control import pending_command, write_status
 from mmgen.ui.web.files import sweep_cache
 from mmgen.ui.web.owner import owner_of
 from mmgen.ui.web.visitors import COOKIE

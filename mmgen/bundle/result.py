@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from mmgen.bundle.parts import read_parts, whole_series, write_parts
 from mmgen.errors import UserError
+from mmgen.io import replacing, write_json
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
@@ -63,7 +63,7 @@ def collect(run: Path, autoencoder: Path, logs: Sequence[Path], folder: Path) ->
         "styles": index.get("styles", []),
         "autoencoder": encoder_fingerprint(ImageAutoencoder.from_pretrained(autoencoder)),
     }
-    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(folder / FACTS, facts, indent=2)
     return True
 
 
@@ -76,8 +76,8 @@ def deliver(folder: Path, output: Path, number: int, most: int = MOST) -> list[P
     with tempfile.TemporaryDirectory() as place:
         parts = write_parts(folder, Path(place), f"result-{number:03d}", most)
         for part in parts:
-            shutil.copyfile(part, output / f"{part.name}.tmp")
-            os.replace(output / f"{part.name}.tmp", output / part.name)
+            with replacing(output / part.name) as copied:
+                shutil.copyfile(part, copied)
     for old in output.glob("result-*"):
         if not old.name.startswith(f"result-{number:03d}."):
             old.unlink()

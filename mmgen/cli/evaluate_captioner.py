@@ -33,13 +33,12 @@ def _add_options(commands, name: str, shown: dict[str, str]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import json
-
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.cli.evaluate import check_writable, progress
     from mmgen.data.folder import load_pairs
     from mmgen.data.memmap import pack_images
     from mmgen.evaluation.captions import caption_scores, table
+    from mmgen.io import write_json
     from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
     from mmgen.training.common.cache import cache_references
 
@@ -59,4 +58,4 @@ def run(arguments: argparse.Namespace) -> None:
     scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
     print(table(scores, arguments.split))
     if arguments.json:
-        arguments.json.write_text(json.dumps(scores, indent=2) + "\n")
+        write_json(arguments.json, scores, indent=2)

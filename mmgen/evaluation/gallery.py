@@ -15,6 +15,7 @@ from mmgen.data.shards import file_of, open_image_at
 from mmgen.datasets import recolour, synthetic_styles
 from mmgen.evaluation.distances import squared_distances
 from mmgen.evaluation.features import SIZE, FeatureExtractor
+from mmgen.io import replacing
 
 VARIANTS = 150
 """Pairs of pictures of one concept and style whose distance is measured, at most."""
@@ -152,9 +153,8 @@ def _key(path: str) -> int:
 
 def _write(file: Path, known: dict[int, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.stem}.part{os.getpid()}.npz")
-    np.savez(part, keys=np.array(list(known), dtype=np.uint64), values=np.stack(list(known.values())))
-    part.replace(file)
+    with replacing(file) as part, open(part, "wb") as handle:
+        np.savez(handle, keys=np.array(list(known), dtype=np.uint64), values=np.stack(list(known.values())))
 
 
 def mean_distance(vectors: np.ndarray) -> float:

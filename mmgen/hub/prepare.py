@@ -13,6 +13,7 @@ from mmgen.evaluation.sheets import grid
 from mmgen.hub.card import card, images_of, read_description
 from mmgen.hub.index import PIPELINE
 from mmgen.hub.standalone import standalone
+from mmgen.io import write_json
 from mmgen.parts import DESCRIPTIONS, INDEX, PARTS, SAMPLES, current_name, read_captions
 
 MOST_SAMPLES = 12
@@ -104,4 +105,4 @@ def place(source: Path, target: Path) -> None:
 def _write_json(file: Path, content: object) -> None:
     if isinstance(content, dict):
         content = {key: value for key, value in content.items() if key not in _OF_THIS_MACHINE}
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(file, content, indent=2, ensure_ascii=False)

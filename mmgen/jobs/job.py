@@ -9,8 +9,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmgen.io import is_locked
 from mmgen.jobs.settings import Settings, to_settings
-from mmgen.training.common.control import DISK_FULL, is_alive, is_locked, pending_command, status
+from mmgen.training.common.control import DISK_FULL, is_alive, pending_command, status
 
 ENDED = ("paused", "stopped", "done", "failed")
 

@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmgen.errors import UserError
+from mmgen.io import FileLock, replacing, write_json
 from mmgen.jobs.job import Job, read_job
 from mmgen.jobs.settings import Settings
 from mmgen.quota import UNLIMITED, Quota, disk_use
-from mmgen.training.common.control import FileLock, is_alive, is_disk_full, send, take_command, write_json
+from mmgen.training.common.control import is_alive, is_disk_full, send, take_command
 
 if TYPE_CHECKING:
     from mmgen.data.draft import Draft
@@ -182,18 +183,14 @@ class Jobs:
             UserError: there is no result yet, or it may change because the job trains.
         """
         job, path = self.get(job_id), Path(path)
-        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         with self._at_rest(job, shared=True):
             result = job.result
             if result is None:
                 raise UserError(f"“{job.name}” has no result yet. Resume it, and let it train to its end.")
-            try:
-                with zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:  # Stored: weights do not shrink.
-                    for file in sorted(file for file in result.rglob("*") if file.is_file()):
-                        packed.write(file, f"{path.stem}/{file.relative_to(result).as_posix()}")
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
+            # Stored: weights do not shrink.
+            with replacing(path) as part, zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:
+                for file in sorted(file for file in result.rglob("*") if file.is_file()):
+                    packed.write(file, f"{path.stem}/{file.relative_to(result).as_posix()}")
         return path
 
     def sweep(self) -> None:

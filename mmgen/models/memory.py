@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import json
 import re
-import shutil
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 from mmgen.errors import UserError
+from mmgen.io import replacing_folder
 
 SLOTS = 4
 """Entries of one look-up: the first half by content, the second half by style."""
@@ -420,19 +420,12 @@ class Memory(ModelMixin, ConfigMixin):
             UserError: something else stands there, or it cannot be written.
         """
         folder = Path(folder)
-        part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
         try:
             if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _holds_memory(folder))):
                 raise UserError(f"{folder} holds something else than a memory. Choose another folder.")
-            shutil.rmtree(part, ignore_errors=True)
-            copy.deepcopy(self).cpu().half().save_pretrained(part)
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            with replacing_folder(folder) as part:
+                copy.deepcopy(self).cpu().half().save_pretrained(part)
         except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
             why = error.strerror or error
             raise UserError(
                 f"The memory cannot be written to {folder} ({why}). Make room, or choose another."

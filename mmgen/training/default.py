@@ -31,8 +31,8 @@ from mmgen.devices import best_device
 from mmgen.errors import UserError
 from mmgen.evaluation.retrieval import draw
 from mmgen.evaluation.sheets import grid
+from mmgen.io import read_json, replacing_folder, write_json
 from mmgen.parts import SAMPLES, read_captions
-from mmgen.training.common.control import write_whole
 from mmgen.training.common.run import CLOCK, saved_states
 from mmgen.training.gan.train import save_path
 
@@ -203,7 +203,7 @@ def make_default(
 
     def keep() -> None:
         told = {"recipe": asdict(recipe), "stages": [asdict(stage) for stage in stages]}
-        write_whole(file, json.dumps(told, indent=2, default=str) + "\n")
+        write_json(file, told, indent=2, default=str)
 
     keep()
     for number, stage in enumerate(stages, start=1):
@@ -231,19 +231,16 @@ def make_default(
 def is_over(run: Path) -> bool:
     """Whether a run by minutes has used all that it had."""
     states = saved_states(run)
-    return bool(states) and bool(json.loads((states[-1] / CLOCK).read_text()).get("over"))
+    return bool(states) and bool(read_json(states[-1] / CLOCK).get("over"))
 
 
 def finish(recipe: DefaultRecipe, stages: Sequence[Stage]) -> None:
     """Put the last stage's checkpoint into `output/pipeline`, with samples and a card."""
     last = next(stage.name for stage in reversed(stages) if stage.run)
     folder = save_path(recipe.output)
-    part = folder.with_name("pipeline.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(save_path(recipe.output / last), part)
-    write_card(part, recipe, stages)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with replacing_folder(folder) as part:
+        shutil.copytree(save_path(recipe.output / last), part)
+        write_card(part, recipe, stages)
 
 
 def write_card(folder: Path, recipe: DefaultRecipe, stages: Sequence[Stage]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mmgen.io import replacing_folder, write_json
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
@@ -76,21 +76,14 @@ def save_checkpoint(
     stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))
     for name in halved:
         parts[name].half()
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    stored.save_pretrained(part)
-    text = "\n".join("".join(f"{line}\n" for line in _some(group)) for group in captions)
-    (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
-    if facts:
-        (part / TRAINING).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    if log and log.is_file():
-        shutil.copyfile(log, part / TRAINING_LOG)
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(folder) as part:
+        stored.save_pretrained(part)
+        text = "\n".join("".join(f"{line}\n" for line in _some(group)) for group in captions)
+        (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
+        if facts:
+            write_json(part / TRAINING, facts, indent=2)
+        if log and log.is_file():
+            shutil.copyfile(log, part / TRAINING_LOG)
 
 
 def _some(captions: Sequence[str]) -> list[str]:
