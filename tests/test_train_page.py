@@ -18,6 +18,7 @@ from mmgen.errors import UserError
 from mmgen.home import home
 from mmgen.services.drafts import DraftService
 from mmgen.services.models import DEFAULT, Models
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.page import build_page
 from mmgen.ui.train.plot import COLUMNS, MOST_POINTS, curve, smooth
 from mmgen.ui.train.rows import PAGE, findings_data, pairs_data
@@ -268,5 +269,5 @@ def test_words():
     assert facts(status, "running") == "step 1,200 · 1 min 30 s trained · 85 images/s · about 1 min 30 s left"
     assert facts({}, "queued") == ""
     assert place(1) == "It is next." and place(3) == "2 jobs wait before it."
-    assert "3 min" in expected(TrainingRequest().settings(), 0, None)
-    assert "1 job is before it" in expected(TrainingRequest(steps=100).settings(), 1, 0.5)
+    assert "3 min" in expected(FinetuneSettings(), 0, None)
+    assert "1 job is before it" in expected(FinetuneSettings(steps=100), 1, 0.5)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.io import is_locked
-from mmgen.jobs.settings import Settings, to_settings
 from mmgen.training.common.control import DISK_FULL, is_alive, pending_command, status
+from mmgen.training.finetune.settings import FinetuneSettings
 
 ENDED = ("paused", "stopped", "done", "failed")
 
@@ -37,7 +37,7 @@ class Job:
     name: str
     created: float
     base: Path
-    settings: Settings
+    settings: FinetuneSettings
     folder: Path
     queued_at: float | None = None
 
@@ -164,7 +164,7 @@ def read_job(folder: Path) -> Job | None:
             name=str(found["name"]),
             created=float(found["created"]),
             base=Path(found["base"]),
-            settings=to_settings(found["settings"]),
+            settings=FinetuneSettings.from_kept(found["settings"]),
             folder=folder,
             queued_at=None if queued_at is None else float(queued_at),
         )

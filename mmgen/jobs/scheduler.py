@@ -23,8 +23,8 @@ from typing import BinaryIO
 import mmgen
 from mmgen.errors import UserError
 from mmgen.io import FileLock
+from mmgen.jobs.command import finetune_command
 from mmgen.jobs.job import Job, read_job
-from mmgen.jobs.settings import finetune_command
 from mmgen.jobs.store import Jobs, homes, queue, write_job
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.jobs.zero_gpu import GpuTraining

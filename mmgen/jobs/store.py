@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 from mmgen.errors import UserError
 from mmgen.io import FileLock, replacing, write_json
 from mmgen.jobs.job import Job, read_job
-from mmgen.jobs.settings import Settings
 from mmgen.quota import UNLIMITED, Quota, disk_use
 from mmgen.training.common.control import is_alive, is_disk_full, send, take_command
+from mmgen.training.finetune.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from mmgen.data.draft import Draft
@@ -59,7 +59,7 @@ class Jobs:
         self.quota = quota
         self.folder = self.home / "jobs"
 
-    def start(self, draft: Draft, base: Path | str, name: str, settings: Settings) -> Job:
+    def start(self, draft: Draft, base: Path | str, name: str, settings: FinetuneSettings) -> Job:
         """Queue a job on the pairs as they are now.
 
         Args:
@@ -226,7 +226,7 @@ class Jobs:
                 raise UserError(f"“{job.name}” is in use. Stop it first, and wait until it has ended.")
             yield
 
-    def _refuse_too_much(self, settings: Settings) -> None:
+    def _refuse_too_much(self, settings: FinetuneSettings) -> None:
         """Raises UserError if the quota does not allow one more job such as this."""
         quota = self.quota
         if quota == UNLIMITED:

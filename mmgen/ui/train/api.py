@@ -11,14 +11,15 @@ from gradio import FileData
 from mmgen.errors import UserError
 from mmgen.jobs import Job
 from mmgen.services.drafts import DraftService
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.common.context import PAIRS_QUEUE, Context
 from mmgen.ui.train.pairs import NOT_UPLOADED
-from mmgen.ui.train.start import TrainingRequest
+from mmgen.ui.train.start import TrainingRequest, settings_of
 from mmgen.ui.train.words import STATES
 from mmgen.ui.web.files import hand_out, uploaded_path
 from mmgen.ui.web.owner import owner_of
 
-_DEFAULTS = TrainingRequest()
+_DEFAULTS = FinetuneSettings()
 
 
 def build(context: Context) -> None:
@@ -62,14 +63,14 @@ def build(context: Context) -> None:
     def start_training(
         request: gr.Request,
         draft: str,
-        name: str = _DEFAULTS.name,
+        name: str = TrainingRequest.name,
         preset: str = _DEFAULTS.preset,
         minutes: float | None = _DEFAULTS.minutes,
         steps: int | None = None,
         prior: float = _DEFAULTS.prior,
-        decoder: str = _DEFAULTS.decoder,
+        decoder: str = "auto",
         watch: list[str] | None = None,
-        base: str = _DEFAULTS.base,
+        base: str = TrainingRequest.base,
         seed: int = _DEFAULTS.seed,
     ) -> str:
         """Queue a training on the pairs as they are now.
@@ -90,8 +91,8 @@ def build(context: Context) -> None:
             The job's id.
         """
         with _told():
-            order = TrainingRequest(name, base, preset, minutes, steps, prior, decoder, watch or [], seed)
-            return order.start(owner_of(request), desk, models, draft).id
+            settings = settings_of(preset, minutes, steps, prior, decoder, watch or [], seed)
+            return TrainingRequest(name, base, settings).start(owner_of(request), desk, models, draft).id
 
     def training_state(request: gr.Request, job: str) -> dict[str, Any]:
         """How far a training is.
