@@ -34,9 +34,8 @@ from mmgen.models.memory import (
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
-DESCRIBED_TOGETHER = 20
 MAX_SEED = 2**32 - 1
-
+DESCRIBED_TOGETHER = 20
 
 STYLE_TEMPERATURE = 0.05
 """Of the Gumbel noise by which a seed chooses the style of a prompt that names none, where truncation is 1."""
@@ -77,8 +76,7 @@ class GANPipelineOutput(BaseOutput):
     """What a call returns.
 
     Attributes:
-        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; the pictures of the first
-        prompt
+        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; those of the first prompt
             first.
         seeds: the seed of each picture.
         notes: sentences for the person, such as that a prompt was cut.

@@ -20,7 +20,7 @@ from mmgen.services.drafts import DraftService
 from mmgen.services.models import DEFAULT, Models
 from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.page import build_page
-from mmgen.ui.train.plot import COLUMNS, MOST_POINTS, curve, smooth
+from mmgen.ui.train.plot import COLUMNS, MAX_POINTS, curve, smooth
 from mmgen.ui.train.rows import PAGE, findings_data, pairs_data
 from mmgen.ui.train.start import TrainingRequest
 from mmgen.ui.train.words import duration, expected, facts, place, share_done
@@ -258,7 +258,7 @@ def test_the_curve_is_smooth_and_short():
     assert "decoder" in curve(early)[0] and len(curve(early)[1]) == 8
     log = early + [{"step": n, "decoder": math.nan, "paired": 1.0 / n} for n in range(4, 5000)]
     title, points = curve(log)
-    assert title == "Loss" and len(points) == 2 * MOST_POINTS
+    assert title == "Loss" and len(points) == 2 * MAX_POINTS
     assert points["step"].min() == 4 and points["step"].max() == 4999
 
 

@@ -61,7 +61,7 @@ def test_data_sets_are_not_read_with_the_login_of_the_space(monkeypatch):
 
 
 def test_the_queue_of_strangers_has_an_end(tmp_path, draft, base, monkeypatch):
-    monkeypatch.setattr(store, "MOST_WAITING", 2)
+    monkeypatch.setattr(store, "MAX_WAITING", 2)
     for number in range(2):
         Jobs(tmp_path / f"visitor-{number}", quota_of("visitor-1")).start(draft, base, "x", FinetuneSettings(steps=1))
     with pytest.raises(UserError, match="2 trainings of others wait already"):

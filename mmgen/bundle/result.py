@@ -23,7 +23,7 @@ from mmgen.parts import CAPTIONS_FILE, read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.checkpoint import save_checkpoint
 
-MOST = 16 * 2**20
+MAX_PART_BYTES = 16 * 2**20
 """Bytes of a part that comes back."""
 
 FACTS = "result.json"
@@ -67,7 +67,7 @@ def collect(run: Path, autoencoder: Path, logs: Sequence[Path], folder: Path) ->
     return True
 
 
-def deliver(folder: Path, output: Path, number: int, most: int = MOST) -> list[Path]:
+def deliver(folder: Path, output: Path, number: int, most: int = MAX_PART_BYTES) -> list[Path]:
     """Write what `collect` laid out into `output`, in parts; those of an earlier number then go.
 
     At every moment one whole series lies there.

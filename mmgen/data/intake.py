@@ -21,8 +21,10 @@ from mmgen.errors import UserError
 from mmgen.images import open_image
 
 KEPT_SIDE = 1024
-MAX_CAPTION = 20_000
 """Longest side in pixels at which pictures are kept: four times what the model draws."""
+
+MAX_CAPTION = 20_000
+"""Characters of a caption; some hundred times what a text encoder reads."""
 
 _SUFFIXES = {
     "PNG": ".png",
@@ -120,7 +122,7 @@ def _format(suffix: str) -> str:
 def clean(caption: str) -> str:
     """A caption without spaces around it and halves of characters, as `mmgen.data.folder` would read it.
 
-    What is longer than `MAX_CAPTION`, some hundred times what a text encoder reads, is cut there.
+    What is longer than `MAX_CAPTION` is cut there.
     """
     return caption[:MAX_CAPTION].encode("utf-8", "ignore").decode().strip()
 

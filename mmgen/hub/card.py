@@ -24,7 +24,7 @@ _MARK = "<!-- From here on written by `python -m mmgen publish`, anew each time.
 _HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _IMAGE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
 _ROWS = 6
-_MOST_SOURCES = 200
+_MAX_SOURCES = 200
 
 
 def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captions: list[str], base: str = "") -> str:
@@ -187,11 +187,11 @@ def _memory(origins: list[tuple[dict[str, str], int]], licence: str) -> str:
     names = ("source", "licence", "author")
     rows = [
         f"| {count:,} | {' | '.join(_plain(origin[name]) or 'not given' for name in names)} |"
-        for origin, count in origins[:_MOST_SOURCES]
+        for origin, count in origins[:_MAX_SOURCES]
     ]
-    if len(origins) > _MOST_SOURCES:
+    if len(origins) > _MAX_SOURCES:
         rows.append(
-            f"| {sum(count for _, count in origins[_MOST_SOURCES:]):,} | {len(origins) - _MOST_SOURCES} more | | |"
+            f"| {sum(count for _, count in origins[_MAX_SOURCES:]):,} | {len(origins) - _MAX_SOURCES} more | | |"
         )
     why = (
         "They do not all ask for what one licence would, or one of them is not known, so the licence of this model is "

@@ -16,7 +16,7 @@ from mmgen.hub.standalone import standalone
 from mmgen.io import write_json
 from mmgen.parts import DESCRIPTIONS, INDEX, PARTS, SAMPLES, current_name, read_captions
 
-MOST_SAMPLES = 12
+MAX_SAMPLES = 12
 _COLUMNS = 4
 _OF_THIS_MACHINE = ("_name_or_path", "name_or_path", "checkpoint")
 """Keys of descriptions that hold a path."""
@@ -69,8 +69,8 @@ def prepare(checkpoint: Path, folder: Path, name: str) -> str:
 def _samples(groups: list[list[str]]) -> list[str]:
     """Captions to draw, spread evenly; half of them of the last training, where there was another before it."""
     last, before = (groups[0] if groups else []), [caption for group in groups[1:] for caption in group]
-    first = _spread(last, MOST_SAMPLES // 2 if before else MOST_SAMPLES)
-    return first + _spread(before, MOST_SAMPLES - len(first))
+    first = _spread(last, MAX_SAMPLES // 2 if before else MAX_SAMPLES)
+    return first + _spread(before, MAX_SAMPLES - len(first))
 
 
 def _spread(captions: list[str], most: int) -> list[str]:

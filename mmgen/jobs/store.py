@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mmgen.data.draft import Draft
 
 MAX_NAME = 200
-MOST_WAITING = 20
+MAX_WAITING = 20
 """Jobs in the whole queue beyond which nobody with a quota adds one."""
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
@@ -246,8 +246,8 @@ class Jobs:
         busy = [job for job in self.list() if job.state in ("queued", "running")]
         if len(busy) >= self.quota.busy:
             raise UserError(f"“{busy[0].name}” trains or waits, and there is no room for more. Wait, or stop it first.")
-        if len(queue(self.home.parent)) >= MOST_WAITING:
-            raise UserError(f"{MOST_WAITING} trainings of others wait already. Try again later.")
+        if len(queue(self.home.parent)) >= MAX_WAITING:
+            raise UserError(f"{MAX_WAITING} trainings of others wait already. Try again later.")
 
     def _send(self, job: Job, command: str) -> None:
         """Send a command, under which a job that waits is known as paused or stopped, and take it from the queue."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmgen.services.inference import InferenceService
 
-_MOST_PROMPTS = 50
+_MAX_PROMPTS = 50
 
 
 def known_entries(studio: InferenceService, entries: list[object]) -> tuple[int, ...]:
@@ -42,7 +42,7 @@ def choose(choices: object, prompt: object, entry: object, choice: object) -> di
         dropped.append(entry)
     elif choice == "pin" and entry not in mine.get("pinned", []):
         pinned.append(entry)
-    kept = dict(list(others.items())[-_MOST_PROMPTS + 1 :])
+    kept = dict(list(others.items())[-_MAX_PROMPTS + 1 :])
     return {**kept, _key(prompt): {"dropped": dropped, "pinned": pinned}}
 
 

@@ -19,7 +19,7 @@ from mmgen.services.background import KeyedMutex
 from mmgen.services.inference import InferenceService
 
 _DRAFT_ID = re.compile(r"[0-9a-f]{32}")
-_MOST_KEPT = 64  # Drafts in memory; the others are read from the disk again.
+_MAX_KEPT = 64  # Drafts in memory; the others are read from the disk again.
 _GONE = "These pairs are not there any more. Add pictures to begin anew."
 
 
@@ -157,7 +157,7 @@ class DraftService:
         with self._lock:
             kept[key] = value
             kept.move_to_end(key)
-            while len(kept) > _MOST_KEPT:
+            while len(kept) > _MAX_KEPT:
                 kept.popitem(last=False)
         return value
 

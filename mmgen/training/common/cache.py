@@ -299,11 +299,13 @@ def _number_captions(lists: list[list[str]]) -> tuple[list[list[int]], list[str]
 
 
 def weights_digest(model: nn.Module) -> str:
+    """What tells a model's weights from all others, as `digest` writes it."""
     return digest(*(value.detach().cpu().numpy().tobytes() for value in model.state_dict().values()))
 
 
 def digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
+    """The first 16 hexadecimal digits of the SHA-256 of all parts, end to end."""
+    made = hashlib.sha256()
     for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
+        made.update(part)
+    return made.hexdigest()[:16]

@@ -19,7 +19,7 @@ from mmgen.models.memory import Memory
 from mmgen.parts import CAPTIONS_FILE, PARTS, TRAINING, TRAINING_LOG
 from mmgen.pipeline import MultimodalGANPipeline
 
-MOST_CAPTIONS = 4000
+MAX_KEPT_CAPTIONS = 4000
 
 
 def write_checkpoint(
@@ -64,8 +64,8 @@ def save_checkpoint(
 
     Args:
         captions: what it was trained on, for whoever fine-tunes it (`mmgen.training.finetune.prior`), a group for each
-            training, the last one first; up to `MOST_CAPTIONS` of each, evenly spread, are written, one a line, with
-            an empty line between groups.
+            training, the last one first; up to `MAX_KEPT_CAPTIONS` of each, evenly spread, are written, one a line,
+            with an empty line between groups.
         facts: about its training, written as training.json.
         log: the training's log.csv, if there is one there, written as training.csv.
     """
@@ -87,5 +87,5 @@ def save_checkpoint(
 
 
 def _some(captions: Sequence[str]) -> list[str]:
-    chosen = np.unique(np.linspace(0, len(captions) - 1, MOST_CAPTIONS).astype(int)) if len(captions) else []
+    chosen = np.unique(np.linspace(0, len(captions) - 1, MAX_KEPT_CAPTIONS).astype(int)) if len(captions) else []
     return [line for index in chosen if (line := " ".join(captions[index].split()))]

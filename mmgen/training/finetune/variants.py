@@ -16,12 +16,12 @@ from mmgen.images import from_uint8
 ENOUGH = 400
 """From so many pictures on, none is repeated."""
 
-MOST = 8
+MAX_VARIANTS = 8
 
 
 def variants_each(images: int) -> int:
     """How many pictures to make of each, the original among them."""
-    return max(1, min(MOST, ENOUGH // images))
+    return max(1, min(MAX_VARIANTS, ENOUGH // images))
 
 
 def write_variants(images: np.ndarray, seed: int, on_part: Callable[[], object] = lambda: None) -> np.ndarray:

@@ -20,7 +20,7 @@ from mmgen.ui.web.owner import owner_of
 _THUMBNAIL_QUEUE = {"concurrency_id": "thumbnails", "concurrency_limit": 1}
 _PRIVATE = {"api_visibility": "private"}
 _INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-_MOST_THUMBNAILS = 16
+_MAX_THUMBNAILS = 16
 
 
 class DrawnFrom:
@@ -61,7 +61,7 @@ class DrawnFrom:
             return {}
         asked = (event._data or {}).get("entries")
         entries = known_entries(studio, asked if isinstance(asked, list) else [])
-        return {studio.image_key(entry): studio.thumbnail(entry) for entry in entries[:_MOST_THUMBNAILS]}
+        return {studio.image_key(entry): studio.thumbnail(entry) for entry in entries[:_MAX_THUMBNAILS]}
 
 
 def list_data(studio: InferenceService, drawing: GenerationResult) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ _PROGRESS = gr.Progress()
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _INTRO = "Drop pictures, captions beside them (<code>cat.txt</code> for <code>cat.png</code>), or a zip of them."
-_MOST_TOLD = 5
+_MAX_TOLD = 5
 
 
 class Pairs:
@@ -277,8 +277,8 @@ def told(added: Added) -> str:
     words = f"{count:,} {'picture' if count == 1 else 'pictures'} added." if count else ""
     if not refused:
         return note(words or "There was nothing to add.")
-    more = [f"And {len(refused) - _MOST_TOLD:,} more were not taken."] if len(refused) > _MOST_TOLD else []
-    return note(words) + "".join(problem(one) for one in [*refused[:_MOST_TOLD], *more])
+    more = [f"And {len(refused) - _MAX_TOLD:,} more were not taken."] if len(refused) > _MAX_TOLD else []
+    return note(words) + "".join(problem(one) for one in [*refused[:_MAX_TOLD], *more])
 
 
 def captioned(written: int, failed: int) -> str:

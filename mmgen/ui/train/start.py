@@ -19,8 +19,8 @@ from mmgen.ui.common.show import note, problem
 from mmgen.ui.train.words import expected, is_busy, presets
 from mmgen.ui.web.owner import owner_of
 
-LONGEST = 60  # Minutes on the slider.
-MOST_WATCHED = 4
+MAX_MINUTES = 60  # Minutes on the slider.
+MAX_WATCHED = 4
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -73,8 +73,8 @@ def settings_of(
         raise UserError("The minutes is empty; give a number.")
     settings = FinetuneSettings(preset, minutes if steps is None else None, steps, prior, seed=seed, watch=watch)
     settings.check()
-    if len(watch) > MOST_WATCHED:
-        raise UserError(f"There are {len(watch)} prompts to watch; give at most {MOST_WATCHED}.")
+    if len(watch) > MAX_WATCHED:
+        raise UserError(f"There are {len(watch)} prompts to watch; give at most {MAX_WATCHED}.")
     return replace(
         settings,
         steps=None if steps is None else int(steps),
@@ -110,7 +110,7 @@ class Start:
             self.kind = gr.Radio(["Minutes", "Steps"], value="Minutes", label="How long", elem_id="length")
             self.minutes = gr.Slider(
                 1,
-                VISITOR.minutes if on_space() else LONGEST,
+                VISITOR.minutes if on_space() else MAX_MINUTES,
                 value=_DEFAULTS.minutes,
                 step=1,
                 label="Minutes",
