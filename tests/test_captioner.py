@@ -131,9 +131,9 @@ def test_any_number_and_kind_of_pictures(pipe, tmp_path):
 
 def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path / "home"))
-    desk, studio, told = DraftService(), InferenceService(pipe), []
-    draft_id = desk.new_draft("local")
-    draft = desk.draft("local", draft_id)
+    drafts, service, told = DraftService(), InferenceService(pipe), []
+    draft_id = drafts.new_draft("local")
+    draft = drafts.draft("local", draft_id)
     files = []
     for colour in COLOURS:
         for shape in SHAPES:
@@ -149,14 +149,14 @@ def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_pa
         told.append(words)
         draft.remove([gone])  # While the model is at it.
 
-    assert desk.caption_rest("local", draft_id, studio, tell) == (3, 2)
-    said = {pair.name: (pair.text, pair.machine_written) for pair in desk.draft("local", draft_id).pairs}
+    assert drafts.caption_rest("local", draft_id, service, tell) == (3, 2)
+    said = {pair.name: (pair.text, pair.machine_written) for pair in drafts.draft("local", draft_id).pairs}
     assert said[typed] == ("mine", False) and gone not in said
     assert said["green square.png"] == ("green square, flat style", True)
     assert said[broken] == said["clear.png"] == ("", False) and told == ["0 of 6 pictures read"]
-    assert desk.caption_rest("local", draft_id, studio, tell) == (0, 2)
+    assert drafts.caption_rest("local", draft_id, service, tell) == (0, 2)
     with pytest.raises(UserError, match="cannot describe"):
-        desk.caption_rest(
+        drafts.caption_rest(
             "local", draft_id, InferenceService(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)), tell
         )
 

@@ -28,7 +28,7 @@ def cnn(tmp_path_factory) -> PyramidCNN:
 
 
 @pytest.fixture(scope="module")
-def judge(cnn) -> Discriminator:
+def discriminator(cnn) -> Discriminator:
     torch.manual_seed(0)
     return Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS).eval()
 
@@ -71,20 +71,20 @@ def views(cnn: PyramidCNN, images: torch.Tensor) -> list[list[torch.Tensor]]:
     return [image_maps(cnn, images, 64), image_maps(cnn, images[..., :32, :32], 64)]
 
 
-def test_a_score_depends_on_its_own_condition_alone(cnn, judge):
+def test_a_score_depends_on_its_own_condition_alone(cnn, discriminator):
     images, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    scores = judge(views(cnn, images), condition)
+    scores = discriminator(views(cnn, images), condition)
     other = condition.clone()
     other[1] = torch.randn(6)
-    changed = judge(views(cnn, images), other)
+    changed = discriminator(views(cnn, images), other)
     torch.testing.assert_close(changed[[0, 2]], scores[[0, 2]])
     assert scores.shape == (3, 8) and ((changed[1] - scores[1]).abs() > 1e-5).all()
 
 
-def test_a_score_does_not_depend_on_the_other_pictures(cnn, judge):
+def test_a_score_does_not_depend_on_the_other_pictures(cnn, discriminator):
     images, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    together = judge(views(cnn, images), condition)
-    alone = torch.cat([judge(views(cnn, images[i : i + 1]), condition[i : i + 1]) for i in range(3)])
+    together = discriminator(views(cnn, images), condition)
+    alone = torch.cat([discriminator(views(cnn, images[i : i + 1]), condition[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -238,11 +238,13 @@ def against(tmp_path) -> AdversarialStep:
     pipe = tiny_pipeline(tmp_path / "parts")
     run = Run(RunConfig(str(tmp_path / "run"), 1, 4, log_with="none", precision="no"))
     cnn = PyramidCNN(pipe.image_encoder, [0.5] * 3, [0.5] * 3)
-    judge = Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS)
+    discriminator = Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS)
     preview = PreviewDecoder(latent_channels=4, width=8)
-    optimizers = (torch.optim.SGD(module.parameters()) for module in (judge, preview))
+    optimizers = (torch.optim.SGD(module.parameters()) for module in (discriminator, preview))
     optimizer, preview_optimizer = optimizers
-    return AdversarialStep(run, judge, optimizer, preview, preview_optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64)
+    return AdversarialStep(
+        run, discriminator, optimizer, preview, preview_optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64
+    )
 
 
 def adversarial_batch(count: int) -> Batch:

@@ -9,7 +9,7 @@ from mmgen.errors import UserError
 from mmgen.evaluation import doctor_measure
 from mmgen.evaluation.doctor import Examination, Finding, apply_fix, examine
 from mmgen.evaluation.doctor_captions import read_captions
-from mmgen.evaluation.doctor_compare import find_copies, find_strays
+from mmgen.evaluation.doctor_compare import caption_outliers, find_copies
 from mmgen.pipeline import MultimodalGANPipeline
 
 
@@ -195,17 +195,17 @@ def topics(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("count", [24, 100, 1500])
 def test_swapped_captions_stray_and_right_ones_do_not(count):
     images, words = topics(count)
-    assert find_strays(images, words) == []
+    assert caption_outliers(images, words) == []
     words[[0, 1]] = words[[1, 0]]
-    assert sorted(find_strays(images, words)) == [0, 1]
+    assert sorted(caption_outliers(images, words)) == [0, 1]
 
 
 def test_strays_need_pairs_that_differ():
     images, words = topics(7)
-    assert find_strays(images, words[::-1]) == []
+    assert caption_outliers(images, words[::-1]) == []
     images, words = topics(40)
-    assert find_strays(images, np.repeat(words[:1], 40, 0)) == []
-    assert find_strays(np.repeat(images[:1], 40, 0), words) == []
+    assert caption_outliers(images, np.repeat(words[:1], 40, 0)) == []
+    assert caption_outliers(np.repeat(images[:1], 40, 0), words) == []
 
 
 def test_copies_by_the_thousand_and_across_blocks():

@@ -499,12 +499,12 @@ def test_a_memory_that_no_generator_reads_is_refused(saved, tmp_path_factory, tm
 def test_the_page_leaves_the_shared_memory_alone(mine):
     from mmgen.services.inference import GenerationRequest, InferenceService
 
-    studio = InferenceService(mine)
+    service = InferenceService(mine)
     before = copy.deepcopy(mine.memory.state_dict())
-    studio.draw(GenerationRequest("a red apple", seed=1))
+    service.draw(GenerationRequest("a red apple", seed=1))
     assert all(torch.equal(value, mine.memory.state_dict()[name]) for name, value in before.items())
     with pytest.raises(UserError, match="shared by everybody"):
-        studio.pipe.memory.add([image(1)], "a")
+        service.pipe.memory.add([image(1)], "a")
 
 
 def test_the_tiny_memory_is_what_its_tests_say(pipe):

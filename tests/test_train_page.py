@@ -183,9 +183,9 @@ def test_owners_reach_their_own_things_only(monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "me/mine")
     owners = {owner_of(first), owner_of(second), owner_of(None)}
     assert len(owners) == 3 and all(home(owner).parent == tmp_path for owner in owners)
-    desk = DraftService()
-    draft = desk.new_draft(owner_of(first))
-    assert desk.has_draft(owner_of(first), draft) and not desk.has_draft(owner_of(second), draft)
+    drafts = DraftService()
+    draft = drafts.new_draft(owner_of(first))
+    assert drafts.has_draft(owner_of(first), draft) and not drafts.has_draft(owner_of(second), draft)
 
 
 @pytest.mark.parametrize("space", ["", "me/mine"])
@@ -199,8 +199,8 @@ def test_strangers_are_offered_no_folders_of_the_machine(monkeypatch, tmp_path, 
 
 def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, images):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    desk = DraftService()
-    draft = desk.draft("local", draft_id := desk.new_draft("local"))
+    drafts = DraftService()
+    draft = drafts.draft("local", draft_id := drafts.new_draft("local"))
     assert pairs_data(draft_id, draft, None, {})["rows"] == []
     draft.add_images(images * 5, ["a star"] * 20 + [""] * 5)
     first = pairs_data(draft_id, draft, None, {})
@@ -213,39 +213,39 @@ def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, images):
 
 def test_the_doctor_forgets_what_has_changed(monkeypatch, tmp_path, tiny_checkpoint, images):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    models, desk = Models(load_pipeline(tiny_checkpoint)), DraftService()
-    draft = desk.draft("local", draft_id := desk.new_draft("local"))
+    models, drafts = Models(load_pipeline(tiny_checkpoint)), DraftService()
+    draft = drafts.draft("local", draft_id := drafts.new_draft("local"))
     names = draft.add_images([*images, images[0]], ["", *["a star"] * 5]).names
-    checkup = desk.check("local", draft_id, models.default.pipe, None)
+    checkup = drafts.check("local", draft_id, models.default.pipe, None)
     assert checkup.problems(draft.pair(names[0])) and checkup.worst(draft.pair(names[0])) == "warning"
     draft.set_caption(names[0], "a dog")
     assert not checkup.problems(draft.pair(names[0])) and checkup.worst(draft.pair(names[0])) == "ok"
     assert "1 pair is new or changed" in findings_data(checkup, draft.pairs)["said"]
-    desk.mend("local", draft_id, "duplicate")
+    drafts.apply_fix("local", draft_id, "duplicate")
     assert len(draft) == 5 and "duplicate" not in {one.kind for one in checkup.findings()}
     with pytest.raises(UserError, match="not known any more"):
-        desk.mend("local", draft_id, "duplicate")
+        drafts.apply_fix("local", draft_id, "duplicate")
 
 
 def test_results_are_loaded_when_they_are_drawn_with(monkeypatch, tmp_path, tiny_checkpoint, images):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    models, desk = Models(load_pipeline(tiny_checkpoint)), DraftService()
-    draft = desk.draft("local", draft_id := desk.new_draft("local"))
+    models, drafts = Models(load_pipeline(tiny_checkpoint)), DraftService()
+    draft = drafts.draft("local", draft_id := drafts.new_draft("local"))
     draft.add_images(images[:1])
-    jobs = [TrainingRequest(name=f"job {n}").start("local", desk, models, draft_id) for n in range(3)]
-    assert models.studio("local", jobs[0].id) is models.default
+    jobs = [TrainingRequest(name=f"job {n}").start("local", drafts, models, draft_id) for n in range(3)]
+    assert models.service("local", jobs[0].id) is models.default
     for job in jobs:
         (job.run / "pipeline").symlink_to(tiny_checkpoint)
     assert [name for name, _ in models.choices("local")][1:4] == ["job 2", "job 1", "job 0"]
-    first = models.studio("local", jobs[0].id)
-    assert first is not models.default and first is models.studio("local", jobs[0].id)
-    assert models.studio("other", jobs[0].id) is models.default
-    models.studio("local", jobs[1].id), models.studio("local", jobs[2].id)
-    assert first is not models.studio("local", jobs[0].id)  # Only three are kept, with the default.
-    desk.jobs("local").delete(jobs[0].id)
-    assert models.studio("local", jobs[0].id) is models.default
+    first = models.service("local", jobs[0].id)
+    assert first is not models.default and first is models.service("local", jobs[0].id)
+    assert models.service("other", jobs[0].id) is models.default
+    models.service("local", jobs[1].id), models.service("local", jobs[2].id)
+    assert first is not models.service("local", jobs[0].id)  # Only three are kept, with the default.
+    drafts.jobs("local").delete(jobs[0].id)
+    assert models.service("local", jobs[0].id) is models.default
     for wrong in (DEFAULT, None, 3, "../x"):
-        assert models.studio("local", wrong) is models.default
+        assert models.service("local", wrong) is models.default
 
 
 def test_the_curve_is_smooth_and_short():

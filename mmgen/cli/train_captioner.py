@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = datasets.concatenate_datasets([without_synthetic(split["train"]) for split in splits])
     held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
     pipe = MultimodalGANPipeline.from_pretrained(base, captioner=None, captioner_fusion=None)  # They are replaced.
-    captioner, lesson = prepare_captioner(
+    captioner, dataset = prepare_captioner(
         pipe, data, config, arguments.cache, best_device(), arguments.gpt2, run_config.seed
     )
     shown = (held_out or [data])[0]
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         run.sample(captioned(pipe, shown))
 
     recipe = {"data": arguments.data, "base": base, "gpt2": arguments.gpt2}
-    captioner = train_captioner(run_config, config, pipe, captioner, lesson, sample, recipe)
+    captioner = train_captioner(run_config, config, pipe, captioner, dataset, sample, recipe)
     folder = save_path(arguments.output)
     whole = MultimodalGANPipeline.from_pretrained(base, captioner=captioner.cpu(), captioner_fusion=None)
     save_checkpoint(folder, whole, read_captions(base), log=base / TRAINING_LOG)  # That of what it draws with.
@@ -92,5 +92,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{folder}: {base} with a captioner of {million:.1f} million weights")
     if held_out:
         whole.to(best_device())
-        scores = caption_scores(whole, lesson.data, datasets.concatenate_datasets(held_out), lesson.plain)
+        scores = caption_scores(whole, dataset.data, datasets.concatenate_datasets(held_out), dataset.plain)
         print(table(scores, UNSEEN_PAIRS))

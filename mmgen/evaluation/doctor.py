@@ -11,7 +11,7 @@ import numpy as np
 from mmgen.data.draft import Draft, Pair
 from mmgen.errors import UserError
 from mmgen.evaluation.doctor_captions import Reading, read_captions
-from mmgen.evaluation.doctor_compare import find_copies, find_strays
+from mmgen.evaluation.doctor_compare import caption_outliers, find_copies
 from mmgen.evaluation.doctor_measure import content_keys, measure_captions, measure_images, measure_restored
 from mmgen.models.autoencoder import GOOD_PSNR
 from mmgen.models.encoders import MAX_PROMPT_TOKENS
@@ -110,7 +110,7 @@ def examine(draft: Draft, pipe: MultimodalGANPipeline, on_progress: Progress | N
     found = [
         _unreadable([pair.name for pair in pairs if pair.name not in features]),
         _duplicates(copies),
-        _strays(distinct, features, captions),
+        _caption_outliers(distinct, features, captions),
         *_captions(readable, readings),
         _same_captions(distinct),
         _tiny([pair.name for pair in readable if looks[pair.name][:2].max() < TINY]),
@@ -170,12 +170,14 @@ def _duplicates(copies: dict[str, str]) -> Finding | None:
     return None
 
 
-def _strays(pairs: list[Pair], features: dict[str, np.ndarray], captions: dict[str, np.ndarray]) -> Finding | None:
+def _caption_outliers(
+    pairs: list[Pair], features: dict[str, np.ndarray], captions: dict[str, np.ndarray]
+) -> Finding | None:
     told = [pair for pair in pairs if pair.text in captions]
     if not told:
         return None
     images = np.stack([features[pair.name] for pair in told])
-    odd = find_strays(images, np.stack([captions[pair.text] for pair in told]))
+    odd = caption_outliers(images, np.stack([captions[pair.text] for pair in told]))
     names = [told[number].name for number in odd]
     if names:
         them = "it" if len(names) == 1 else "them"

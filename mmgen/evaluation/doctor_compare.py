@@ -53,7 +53,7 @@ def find_copies(features: np.ndarray, looks: np.ndarray, sizes: np.ndarray) -> d
     return copies
 
 
-def find_strays(features: np.ndarray, captions: np.ndarray) -> list[int]:
+def caption_outliers(features: np.ndarray, captions: np.ndarray) -> list[int]:
     """Pairs whose picture's neighbours among the pictures are not the neighbours of its caption among the captions.
 
     Words and pictures have no space in common here, so each pair is judged by what it is near to in either: the

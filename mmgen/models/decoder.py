@@ -87,7 +87,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
             flat = reference_grid * reference_channels
             self.glance = nn.Sequential(nn.Dropout(1.5 * dropout), nn.Linear(flat, width), nn.LayerNorm(width))
         self.queries = nn.Parameter(torch.randn(prefix, width) * 0.02)
-        self.blocks = nn.ModuleList(_Reader(width, heads, dropout) for _ in range(readers))
+        self.blocks = nn.ModuleList(Resampler(width, heads, dropout) for _ in range(readers))
         self.norm = nn.LayerNorm(width)
         config = GPT2Config(
             vocab_size=len(vocabulary),
@@ -221,7 +221,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         return " ".join("".join(self.config.vocabulary[piece] for piece in pieces).split())
 
 
-class _Reader(nn.Module):
+class Resampler(nn.Module):
     """Pre-norm attention to what is read and to each other, then feed-forward."""
 
     def __init__(self, width: int, heads: int, dropout: float):

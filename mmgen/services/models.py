@@ -67,7 +67,7 @@ class Models:
         return [self.default_choice, *results, *folders]
 
     def choices(self, owner: str) -> list[tuple[str, str]]:
-        """What a person can draw with: names to show and what `studio` takes, the default first."""
+        """What a person can draw with: names to show and what `service` takes, the default first."""
         return [*self.own_choices(owner), *((name, name) for name in self.from_hub(owner))]
 
     def from_hub(self, owner: str) -> list[str]:
@@ -155,7 +155,7 @@ class Models:
             raise UnknownModel(f"There is no model {str(model)[:80]!r} of yours here. Choose another.")
         return self.find(owner, model)
 
-    def studio(self, owner: str, model: object) -> InferenceService:
+    def service(self, owner: str, model: object) -> InferenceService:
         """One of the `choices`, loaded; the default if it is not there any more.
 
         Raises:
@@ -198,21 +198,21 @@ class Models:
             key = (folder, (folder / "model_index.json").stat().st_mtime_ns)
         except OSError as error:
             raise UnknownModel(f"{name} is not there any more. Choose another model.") from error
-        if studio := self._kept(key):
-            return studio
+        if service := self._kept(key):
+            return service
         with self._loading:  # One at a time, to save memory; who draws with what is loaded waits for none.
-            if studio := self._kept(key):
-                return studio
-            studio = InferenceService(load_pipeline(folder))
+            if service := self._kept(key):
+                return service
+            service = InferenceService(load_pipeline(folder))
             with self._lock:
                 while len(self._loaded) >= MAX_LOADED - 1:
                     self._loaded.popitem(last=False)
-                self._loaded[key] = studio
-        return studio
+                self._loaded[key] = service
+        return service
 
     def _kept(self, key: tuple[Path, int]) -> InferenceService | None:
         with self._lock:
-            studio = self._loaded.get(key)
-            if studio:
+            service = self._loaded.get(key)
+            if service:
                 self._loaded.move_to_end(key)
-            return studio
+            return service

@@ -134,7 +134,7 @@ def train_captioner(
     config: CaptionerConfig,
     pipe: MultimodalGANPipeline,
     captioner: CaptionDecoder,
-    lesson: CaptionDataset,
+    dataset: CaptionDataset,
     on_sample: Callable[[Run, CaptionDecoder], None] | None = None,
     recipe: dict[str, object] | None = None,
 ) -> CaptionDecoder:
@@ -156,7 +156,7 @@ def train_captioner(
     run.resume()
     for step in run.steps():
         rng = np.random.default_rng((run_config.seed, step, run.accelerator.process_index))
-        sample = make_sample(lesson, run_config.batch_size, config.drawn_share, rng)
+        sample = make_sample(dataset, run_config.batch_size, config.drawn_share, rng)
         condition = {name: value.to(run.device) for name, value in sample.condition.items()}
         with run.accelerator.autocast():
             with torch.no_grad():

@@ -33,7 +33,7 @@ class Pairs:
     """The two sections; `add` and `add_check` place them, `connect` connects them."""
 
     def __init__(self, context: Context):
-        self.context, self.desk = context, context.desk
+        self.context, self.drafts = context, context.drafts
 
     def add(self) -> None:
         """Place the section of the pairs."""
@@ -136,7 +136,7 @@ class Pairs:
             show_progress_on=self.checked,
             **_PRIVATE,
         )
-        self.findings.act(self.mend, inputs=[draft, self.view], outputs=[self.checked, *shown], **changing)
+        self.findings.act(self.apply_fix, inputs=[draft, self.view], outputs=[self.checked, *shown], **changing)
         self.context.demo.load(self.opened, inputs=draft, outputs=shown, **_INSTANT)
 
     def opened(self, request: gr.Request, draft_id: str) -> tuple[Any, ...]:
@@ -185,9 +185,9 @@ class Pairs:
     def _add(self, request: gr.Request, draft_id: str, add) -> tuple[Any, ...]:
         owner = owner_of(request)
         try:
-            if not self.desk.has_draft(owner, draft_id):
-                draft_id = self.desk.new_draft(owner)
-            draft = self.desk.draft(owner, draft_id)
+            if not self.drafts.has_draft(owner, draft_id):
+                draft_id = self.drafts.new_draft(owner)
+            draft = self.drafts.draft(owner, draft_id)
             added = add(draft)
             page = {"view": "all", "page": 0 if len(added.names) == len(draft) else 10**6}
             return draft_id, told(added), *self._shown(owner, draft_id, page)
@@ -198,7 +198,7 @@ class Pairs:
         """Keep a caption."""
         try:
             name, text = _texts(event, "name", "text")
-            self.desk.draft(owner_of(request), draft_id).set_caption(name, text)
+            self.drafts.draft(owner_of(request), draft_id).set_caption(name, text)
         except UserError as error:
             return problem(error)
         return note("Saved.")
@@ -207,7 +207,7 @@ class Pairs:
         """Do what a button of the list says."""
         owner, asked, packet, said = owner_of(request), event._data or {}, None, ""
         try:
-            draft = self.desk.draft(owner, draft_id)
+            draft = self.drafts.draft(owner, draft_id)
             match asked.get("act"):
                 case "remove":
                     (name,) = _texts(event, "name")
@@ -228,9 +228,9 @@ class Pairs:
 
     def caption(self, request: gr.Request, draft_id: str) -> Iterator[str]:
         """Let the model write the captions that are missing."""
-        owner, studio = owner_of(request), self.context.models.default
+        owner, service = owner_of(request), self.context.models.default
         work = BackgroundTask(
-            lambda tell: self.desk.caption_rest(owner, draft_id, studio, tell)
+            lambda tell: self.drafts.caption_rest(owner, draft_id, service, tell)
         )  # Goes on without the page.
         for share, words in work.steps():
             if words:
@@ -244,20 +244,20 @@ class Pairs:
         """Let the doctor look at all pairs."""
         owner = owner_of(request)
         try:
-            if not self.desk.has_draft(owner, draft_id):
+            if not self.drafts.has_draft(owner, draft_id):
                 raise UserError("There are no pairs to check yet. Add some pictures.")
-            self.desk.check(owner, draft_id, self.context.models.default.pipe, _teller(progress))
+            self.drafts.check(owner, draft_id, self.context.models.default.pipe, _teller(progress))
             return "", *self._shown(owner, draft_id, view)
         except UserError as error:
             return problem(error), gr.skip(), gr.skip(), gr.skip()
 
-    def mend(self, request: gr.Request, event: gr.EventData, draft_id: str, view: dict) -> tuple[Any, ...]:
+    def apply_fix(self, request: gr.Request, event: gr.EventData, draft_id: str, view: dict) -> tuple[Any, ...]:
         """Do what a button of a finding says."""
         owner, said = owner_of(request), ""
         try:
             act, kind = _texts(event, "act", "kind")
             if act == "mend":
-                self.desk.mend(owner, draft_id, kind)
+                self.drafts.apply_fix(owner, draft_id, kind)
                 said = "Done."
             else:
                 view = {"view": kind, "page": 0}
@@ -266,7 +266,7 @@ class Pairs:
             return problem(error), gr.skip(), gr.skip(), gr.skip()
 
     def _shown(self, owner: str, draft_id: str, view: dict) -> tuple[Any, ...]:
-        draft, checkup = self.desk.draft(owner, draft_id), self.desk.checkup(owner, draft_id)
+        draft, checkup = self.drafts.draft(owner, draft_id), self.drafts.checkup(owner, draft_id)
         pairs = pairs_data(draft_id, draft, checkup, view)
         return pairs, {"view": pairs["view"], "page": pairs["page"]}, findings_data(checkup, draft.pairs)
 

@@ -42,13 +42,13 @@ class TrainingRequest:
     base: Any = DEFAULT
     settings: FinetuneSettings = _DEFAULTS
 
-    def start(self, owner: str, desk: DraftService, models: Models, draft_id: object) -> Job:
+    def start(self, owner: str, drafts: DraftService, models: Models, draft_id: object) -> Job:
         """Queue the job.
 
         Raises:
             UserError: there are no pairs, or the request cannot be carried out.
         """
-        if not desk.has_draft(owner, draft_id):
+        if not drafts.has_draft(owner, draft_id):
             raise UserError("There are no pairs to train on. Add pictures first.")
         if not isinstance(self.name, str):
             raise UserError("The name must be a text.")
@@ -56,7 +56,7 @@ class TrainingRequest:
         base = models.folder(owner, self.base)
         if self.base and base == models.default_folder:
             raise UserError("The model to start from is not there any more. Choose another.")
-        return desk.jobs(owner).start(desk.draft(owner, draft_id), base, self.name, self.settings)
+        return drafts.jobs(owner).start(drafts.draft(owner, draft_id), base, self.name, self.settings)
 
 
 def settings_of(
@@ -88,7 +88,7 @@ class Start:
     """The section; `add` places it."""
 
     def __init__(self, context: Context):
-        self.context, self.desk = context, context.desk
+        self.context, self.drafts = context, context.drafts
 
     def add(self) -> None:
         """Place the section."""
@@ -193,7 +193,7 @@ class Start:
         """How long it will take."""
         try:
             settings = settings_of("everything", minutes, _steps(kind, steps), 0, "auto", (), 0)
-            jobs = self.desk.jobs(owner_of(request)).list()
+            jobs = self.drafts.jobs(owner_of(request)).list()
             waiting = sum(is_busy(job.state) for job in jobs)
             return note(expected(settings, waiting, _step_seconds(jobs)))
         except UserError as error:
@@ -207,7 +207,7 @@ class Start:
         prompts = [line.strip() for line in (watch or "").splitlines() if line.strip()]
         try:
             settings = settings_of(preset, minutes, _steps(kind, steps), prior, decoder, prompts, seed)
-            job = TrainingRequest(name or "", base, settings).start(owner, self.desk, self.context.models, draft_id)
+            job = TrainingRequest(name or "", base, settings).start(owner, self.drafts, self.context.models, draft_id)
         except UserError as error:
             return problem(error), gr.skip()
         where = "" if on_space() else " You may close the page: it trains on."
