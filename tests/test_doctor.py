@@ -1,3 +1,4 @@
+import os
 import threading
 
 import numpy as np
@@ -228,6 +229,6 @@ def test_a_full_disk_does_not_stop_the_doctor(draft, pipe, tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(doctor_measure.np, "savez", full)
-    monkeypatch.setattr(doctor_measure.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     assert set(examine(draft, pipe).embeddings.images) == set(names)
     assert not list((draft.folder / "measured").iterdir())
