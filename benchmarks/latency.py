@@ -68,7 +68,7 @@ def main() -> None:
         "one picture from words and a reference": lambda: pipe(prompt, references=[picture], seed=1),
         "four pictures from words": lambda: pipe(prompt, seed=1, num_images=4),
     }
-    if pipe.decoder:
+    if pipe.captioner:
         twenty = [picture] * 20
         rows["twenty pictures described"] = lambda: pipe.describe(twenty, num_captions=1)
     print(f"{pipe.device}, {torch.get_num_threads()} threads, {pipe.image_size} px")

@@ -220,11 +220,11 @@ def write_real(data, size: int, folder: Path) -> dict:
     """
     import torch
 
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.images import from_uint8, to_pil
 
     (folder / "pictures").mkdir()
-    packed = pack_pictures(data, size, folder / "packed")
+    packed = pack_images(data, size, folder / "packed")
     lines, known = [], {key: data[key][:] for key in ("captions", "label", "concept", "style")}
     for index, pixels in enumerate(packed):
         name = f"pictures/{index:07d}.png"

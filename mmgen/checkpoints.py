@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -11,6 +10,8 @@ import torch
 
 from mmgen.errors import UserError
 from mmgen.hub.fetch import fetch, split_name
+from mmgen.io import read_json
+from mmgen.parts import TRAINING
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.space import on_zero_gpu
 
@@ -69,10 +70,7 @@ def name_of(folder: Path) -> str:
         return f"{fetched[1]}/{fetched[2]}"
     if folder.name != "pipeline":
         return folder.name
-    try:
-        base = json.loads((folder / "training.json").read_text(encoding="utf-8")).get("base")
-    except (OSError, ValueError, AttributeError):
-        base = None
+    base = read_json(folder / TRAINING).get("base")
     return base if isinstance(base, str) and base else folder.parent.name
 
 

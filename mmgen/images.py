@@ -144,7 +144,7 @@ def to_pil(pixels: torch.Tensor) -> list[Image.Image]:
     alpha = np.where(alpha < 2 / 255, 0.0, np.where(alpha > 253 / 255, 1.0, alpha))
     colour = np.where(alpha > 0, array[..., :3] / np.maximum(alpha, 1e-4), 0.0).clip(0.0, 1.0)
     straight = np.round(np.concatenate([colour, alpha], axis=-1) * 255.0).astype(np.uint8)
-    return [Image.fromarray(picture, "RGBA") for picture in straight]
+    return [Image.fromarray(image, "RGBA") for image in straight]
 
 
 def composite(pixels: torch.Tensor, ground: float | torch.Tensor = 1.0) -> torch.Tensor:

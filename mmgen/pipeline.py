@@ -34,9 +34,8 @@ from mmgen.models.memory import (
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
-DESCRIBED_TOGETHER = 20
 MAX_SEED = 2**32 - 1
-
+DESCRIBED_TOGETHER = 20
 
 STYLE_TEMPERATURE = 0.05
 """Of the Gumbel noise by which a seed chooses the style of a prompt that names none, where truncation is 1."""
@@ -77,12 +76,11 @@ class GANPipelineOutput(BaseOutput):
     """What a call returns.
 
     Attributes:
-        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; the pictures of the first
-        prompt
+        images: RGBA PIL pictures, or one tensor [N, 4, H, W] in [-1, 1], premultiplied; those of the first prompt
             first.
         seeds: the seed of each picture.
         notes: sentences for the person, such as that a prompt was cut.
-        captions: of each picture what the decoder says of it, if it was asked for; see `describe`.
+        captions: of each picture what the captioner says of it, if it was asked for; see `describe`.
         drawn_from: of each picture the entries of the memory that it leaned on, the most first; none without a memory.
     """
 
@@ -115,14 +113,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
     >>> pipe("a red apple", seed=1).images[0].save("apple.png")
 
     Args:
-        decoder: what says in words what a picture shows; None in a model that was not taught to.
-        decoder_fusion: the fusion that the decoder has learned to read, where `fusion` has learned more since.
+        captioner: what says in words what a picture shows; None in a model that was not taught to.
+        captioner_fusion: the fusion that the captioner has learned to read, where `fusion` has learned more since.
         memory: what the generator looks up; for a generator that can an empty one by default, for others None.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
     """
 
-    _optional_components = ["decoder", "decoder_fusion", "memory"]
+    _optional_components = ["captioner", "captioner_fusion", "memory"]
 
     def __init__(
         self,
@@ -133,8 +131,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
         fusion: Fusion,
         generator: Generator,
         autoencoder: ImageAutoencoder,
-        decoder: CaptionDecoder | None = None,
-        decoder_fusion: Fusion | None = None,
+        captioner: CaptionDecoder | None = None,
+        captioner_fusion: Fusion | None = None,
         memory: Memory | None = None,
         styles: list | dict = (),
     ):
@@ -157,16 +155,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
             fusion=fusion,
             generator=generator,
             autoencoder=autoencoder,
-            decoder=decoder,
-            decoder_fusion=decoder_fusion,
+            captioner=captioner,
+            captioner_fusion=captioner_fusion,
             memory=memory,
         )
         self.register_to_config(styles=list(styles))
-        ours = (fusion, generator, autoencoder, decoder, decoder_fusion, memory)
-        for part in (text_encoder, image_encoder, *ours):
-            if part is None:
-                continue
-            part.float().eval().requires_grad_(False)  # Stored in half precision to be small, used in full.
+        for part in self.components.values():
+            if isinstance(part, torch.nn.Module):  # Stored in half precision to be small, used in full.
+                part.float().eval().requires_grad_(False)
 
     @classmethod
     def from_pretrained(
@@ -301,14 +297,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
         )
         self.check_entries(memory_dropped, memory_pinned)
         if describe:
-            self.check_decoder()
+            self.check_captioner()
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
-        pictures, shown = self.encode_references(references), self.reference_latents(references)
+        tokens, shown = self.encode_references(references), self.reference_latents(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
         drawn, drawn_from = [], []
         for words in prompts:
-            fused = self.fuse(words, pictures, reference_weights, text_weight, notes)
+            fused = self.fuse(words, tokens, reference_weights, text_weight, notes)
             query = self.memory_query(words, notes) if text_weight and memory_weight else None
             for one in seeds:
                 found = query and self.retrieve(query, one, truncation, bool(references), memory_dropped, memory_pinned)
@@ -338,7 +334,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Raises:
             UserError: there is no picture, one cannot be read, or the model cannot describe.
         """
-        self.check_decoder()
+        self.check_captioner()
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if not images:
             raise UserError("There is no picture to describe. Give at least one.")
@@ -347,53 +343,52 @@ class MultimodalGANPipeline(DiffusionPipeline):
         captions = []
         for start in range(0, len(images), DESCRIBED_TOGETHER):
             some = [
-                to_tensor(open_image(picture), self.image_size)
-                for picture in images[start : start + DESCRIBED_TOGETHER]
+                to_tensor(open_image(image), self.image_size) for image in images[start : start + DESCRIBED_TOGETHER]
             ]
             seen = self._look([pixels for pixels in some if _is_visible(pixels)])
             found = iter(self._describe(seen, num_captions) if len(seen) else ())
             captions += [next(found) if _is_visible(pixels) else [] for pixels in some]
         return captions
 
-    def _describe(self, pictures: torch.Tensor, num_captions: int) -> list[list[Caption]]:
+    def _describe(self, images: torch.Tensor, num_captions: int) -> list[list[Caption]]:
         """Reference tokens [N, grid, channels], a picture each, and no words -> N lists of captions."""
-        n, references = len(pictures), pictures[:, None]
+        n, references = len(images), images[:, None]
         ones = torch.ones(n, 1, device=self.device)
         with autocast(self.device):
-            fused = (self.decoder_fusion or self.fusion)(
+            fused = (self.captioner_fusion or self.fusion)(
                 text=torch.zeros(n, 1, self.fusion.config.text_channels, device=self.device),
                 text_mask=torch.zeros(n, 1, device=self.device),
                 text_weight=torch.zeros(n, device=self.device),
                 references=references,
                 reference_weights=ones,
             )
-            return self.decoder.describe(fused, references, ones, num_captions)
+            return self.captioner.describe(fused, references, ones, num_captions)
 
-    def check_decoder(self) -> None:
+    def check_captioner(self) -> None:
         """Raise a `UserError` if this model cannot describe pictures."""
-        if self.decoder is None:
+        if self.captioner is None:
             raise UserError(
-                "This model cannot describe pictures: it has no decoder. Use one that has, or train one with "
-                "`python -m mmgen train decoder`."
+                "This model cannot describe pictures: it has no captioner. Use one that has, or train one with "
+                "`python -m mmgen train captioner`."
             )
 
     def encode_references(self, references: Sequence[Image.Image]) -> torch.Tensor:
         """Pictures -> reference tokens [R, grid, channels]; transparent parts are seen as white."""
-        return self._look([to_tensor(open_image(picture), self.image_size) for picture in references])
+        return self._look([to_tensor(open_image(image), self.image_size) for image in references])
 
-    def _look(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _look(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Premultiplied RGBA pictures [4, S, S] in [-1, 1] -> reference tokens [R, grid, channels]."""
         config = self.fusion.config
-        if not pictures:
+        if not images:
             return torch.zeros(0, config.reference_grid, config.reference_channels, device=self.device)
         processor = self.image_processor
         cnn = PyramidCNN(self.image_encoder, processor.image_mean, processor.image_std).to(self.device)
-        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in pictures])
+        return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in images])
 
     def fuse(
         self,
         prompt: str,
-        pictures: torch.Tensor,
+        tokens: torch.Tensor,
         reference_weights: Sequence[float],
         text_weight: float = 1.0,
         notes: list[str] | None = None,
@@ -423,7 +418,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
                 text=text,
                 text_mask=pieces["attention_mask"].to(self.device),
                 text_weight=torch.tensor([active], device=self.device),
-                references=pictures[None, used],
+                references=tokens[None, used],
                 reference_weights=torch.tensor([[reference_weights[i] for i in used]], device=self.device),
                 return_attention=return_attention,
             )
@@ -433,14 +428,14 @@ class MultimodalGANPipeline(DiffusionPipeline):
         config = self.generator.config
         if not references or self.generator.memory_reader is None:
             return torch.zeros(0, config.latent_channels, config.latent_size, config.latent_size, device=self.device)
-        return self.encode_pictures(references)
+        return self.encode_images(references)
 
     @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[str | Path | bytes | Image.Image]) -> torch.Tensor:
+    def encode_images(self, images: Sequence[str | Path | bytes | Image.Image]) -> torch.Tensor:
         """Pictures, at least one -> normalised latents [R, C, S, S], each by itself."""
         made = []
-        for picture in pictures:
-            pixels = to_tensor(open_image(picture), self.image_size)[None].to(self.device)
+        for image in images:
+            pixels = to_tensor(open_image(image), self.image_size)[None].to(self.device)
             with autocast(self.device):
                 made.append(self.autoencoder.encode(pixels).float())
         return torch.cat(made)

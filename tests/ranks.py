@@ -21,7 +21,7 @@ from mmgen.training.common.config import GANConfig, RunConfig
 from mmgen.training.gan.sampler import Sampler, Samples
 from mmgen.training.gan.train import train_gan
 
-PICTURES = 24
+IMAGES = 24
 
 
 class RecordingSampler(Sampler):
@@ -40,17 +40,17 @@ def made_up_cache() -> TrainingCache:
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    captions = [f"thing {number}" for number in range(PICTURES)]
-    words, offsets = random(3 * PICTURES, 32).half(), torch.arange(PICTURES + 1) * 3
+    captions = [f"thing {number}" for number in range(IMAGES)]
+    words, offsets = random(3 * IMAGES, 32).half(), torch.arange(IMAGES + 1) * 3
     return TrainingCache(
-        latents=random(PICTURES, 4, 2, 2).half(),
-        references=random(PICTURES, 16, 80).half(),
+        latents=random(IMAGES, 4, 2, 2).half(),
+        references=random(IMAGES, 16, 80).half(),
         words=words,
         offsets=offsets,
         keys=caption_keys(words, offsets),
-        codes=random(PICTURES, 8),
-        first_caption=torch.arange(PICTURES),
-        caption_ids=[[number] for number in range(PICTURES)],
+        codes=random(IMAGES, 8),
+        first_caption=torch.arange(IMAGES),
+        caption_ids=[[number] for number in range(IMAGES)],
         captions=captions,
     )
 
@@ -59,8 +59,8 @@ def main(folder: Path, batch_size: int) -> None:
     rank = os.environ.get("RANK", "0")
     pipe = tiny_pipeline(folder / f"parts{rank}")
     cache = made_up_cache()
-    styles = ["flat", "round"] * (PICTURES // 2)
-    sampler = RecordingSampler(cache, cache.captions, styles, [f"c{number // 2}" for number in range(PICTURES)])
+    styles = ["flat", "round"] * (IMAGES // 2)
+    sampler = RecordingSampler(cache, cache.captions, styles, [f"c{number // 2}" for number in range(IMAGES)])
     torch.manual_seed(int(rank))  # What ranks start from must not depend on what they did before.
     average = train_gan(
         RunConfig(str(folder / "run"), 8, batch_size, sample_every=4, log_every=1, log_with="none", precision="no"),

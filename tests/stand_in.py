@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import signal
 import sys
@@ -31,11 +32,11 @@ BEHAVIOURS = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--settings", type=json.loads)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--watch", nargs="*", default=[])
     options, _ = parser.parse_known_args()
-    words, run = options.watch, options.output
+    words, run = options.settings["watch"], options.output
+    options.steps = options.settings["steps"]
     diary = run.parent.parent.parent.parent / "diary.txt"
     with open(diary, "a") as file:
         file.write(f"begin {run.parent.name}\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 
-def picture(colour: str = "teal", kind: str = "PNG") -> bytes:
+def image(colour: str = "teal", kind: str = "PNG") -> bytes:
     """The file of a small picture in one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", (8, 6), colour).save(buffer, kind)

@@ -18,7 +18,7 @@ from mmgen.datasets import pypi
 from mmgen.errors import UserError
 from mmgen.evaluation import bench
 from mmgen.evaluation.distances import frechet, kernel, precision_recall
-from mmgen.evaluation.entries import best_entry, entry_pictures
+from mmgen.evaluation.entries import best_entry, entry_images
 from mmgen.evaluation.features import LITE1, efficientnet_lite1, mobilenet
 from mmgen.evaluation.gallery import Gallery, features_of, gallery
 from mmgen.evaluation.memory import looked_up, memory_scores
@@ -37,12 +37,12 @@ def quiet(things, what):
 
 
 def in_style(name: str, style: str):
-    picture = draw_creature(name)
+    image = draw_creature(name)
     if style == "pale":
-        return picture.point(lambda value: min(255, value + 25))
+        return image.point(lambda value: min(255, value + 25))
     if style == "dim":
-        return picture.point(lambda value: value // 2)
-    return picture.resize((256, 200)) if style == "squat" else picture
+        return image.point(lambda value: value // 2)
+    return image.resize((256, 200)) if style == "squat" else image
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def creatures(tmp_path_factory):
 
     def write(name: str, style: str, split: str, tone: str = "") -> None:
         file = f"{name}-{style}{tone}.png"
-        picture = in_style(name, style)
-        (picture.rotate(2) if tone else picture).save(folder / file)
+        image = in_style(name, style)
+        (image.rotate(2) if tone else image).save(folder / file)
         texts = [caption(name) + tone, f"{caption(name)}{tone}, {style} style"]
         row = {"file_name": file, "text": texts[0], "captions": texts, "label": name + tone}
         rows.append({**row, "concept": name, "style": style, "split": split})
@@ -130,22 +130,22 @@ class Oracle:
     """Draws the real picture of a prompt's label and style; without its memory, a grey square."""
 
     def __init__(self, real: Gallery, memory: Memory | None = None, answer=None, found=()):
-        self.real, self.memory, self.decoder, self.calls = real, memory, None, []
+        self.real, self.memory, self.captioner, self.calls = real, memory, None, []
         self.answer, self.found = answer or (lambda row: row), list(found)
 
     def __call__(self, prompt, seed=0, num_images=1, references=(), memory_weight=1.0):
         self.calls.append((prompt, len(references)))
         known = self.real.prompts if prompt in set(self.real.prompts) else self.real.names
         row = self.answer(int(np.flatnonzero(known == prompt)[0]))
-        picture = Image.open(self.real.paths[row]) if memory_weight else Image.new("RGBA", (32, 32), "grey")
+        image = Image.open(self.real.paths[row]) if memory_weight else Image.new("RGBA", (32, 32), "grey")
         found = [self.found] * num_images if self.memory is not None and memory_weight else [[]] * num_images
-        return GANPipelineOutput([picture] * num_images, [seed] * num_images, [], None, found)
+        return GANPipelineOutput([image] * num_images, [seed] * num_images, [], None, found)
 
 
 def test_retrieval_ranks_real_above_blurred_above_shuffled(real, extractor):
-    pictures = [in_style(label, style) for label, style in zip(real.labels, real.styles, strict=True)]
-    blurred = [picture.filter(ImageFilter.GaussianBlur(14)) for picture in pictures]
-    sharp = real.compare(extractor.extract(pictures))
+    images = [in_style(label, style) for label, style in zip(real.labels, real.styles, strict=True)]
+    blurred = [image.filter(ImageFilter.GaussianBlur(14)) for image in images]
+    sharp = real.compare(extractor.extract(images))
     vague = real.compare(extractor.extract(blurred))
     shuffled = np.roll(sharp, 7 * len(STYLES), axis=0)
     scores = [
@@ -170,10 +170,10 @@ def test_what_is_left_out_cannot_be_found(real):
 
 def test_distances_grow_with_blur(real, extractor):
     some, others = real.raw[::2], real.raw[1::2]
-    pictures = [in_style(label, style) for label, style in zip(real.labels[::2], real.styles[::2], strict=True)]
+    images = [in_style(label, style) for label, style in zip(real.labels[::2], real.styles[::2], strict=True)]
     clouds = [some]
     for radius in (4, 14):
-        clouds.append(extractor.extract(picture.filter(ImageFilter.GaussianBlur(radius)) for picture in pictures))
+        clouds.append(extractor.extract(image.filter(ImageFilter.GaussianBlur(radius)) for image in images))
     for distance in (frechet, kernel):
         values = [distance(cloud, others) for cloud in clouds]
         assert values == sorted(values) and values[0] < values[2] / 3
@@ -287,8 +287,8 @@ def test_the_best_entry_is_the_likest_and_of_these_the_one_that_gave_most(with_m
         share(memory, caption(NAMES[4]), "plain", 1.0, 0.3),
     ]
     assert best_entry(shares) == shares[2].entry
-    restored = entry_pictures(with_memory, [shares[0].entry, shares[2].entry])
-    assert [picture.size for picture in restored] == [(32, 32)] * 2
+    restored = entry_images(with_memory, [shares[0].entry, shares[2].entry])
+    assert [image.size for image in restored] == [(32, 32)] * 2
 
 
 def test_a_copier_is_found_out(real, with_memory, extractor, monkeypatch):
@@ -301,7 +301,7 @@ def test_a_copier_is_found_out(real, with_memory, extractor, monkeypatch):
     entries = {one[0].entry: pale[real.labels[row]] for one, row in zip(found, rows, strict=True)}
     # As if the autoencoder gave back each looked-up picture whole.
     monkeypatch.setattr(
-        "mmgen.evaluation.memory.entry_pictures",
+        "mmgen.evaluation.memory.entry_images",
         lambda pipe, numbers: [Image.open(real.paths[entries[number]]) for number in numbers],
     )
     known = Gallery(**{**vars(real), "variant_distance": 0.05})

@@ -126,11 +126,11 @@ def test_generate_fills_the_gallery(open_page):
     page = open_page()
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.press("Enter")
-    pictures = page.locator("#gallery .grid-wrap img")
-    expect(pictures).to_have_count(8, timeout=WAIT)
+    images = page.locator("#gallery .grid-wrap img")
+    expect(images).to_have_count(8, timeout=WAIT)
     expect(page.locator("#status")).to_contain_text("8 pictures drawn")
     assert seed_field(page).input_value() == "0"
-    pictures.nth(3).click()
+    images.nth(3).click()
     expect(seed_field(page)).to_have_value("3")
     with page.expect_download() as got:
         page.locator("#gallery").get_by_label("Download").first.click()
@@ -151,14 +151,14 @@ def test_generate_takes_a_new_seed_unless_it_is_kept(open_page):
 def test_a_failed_generate_keeps_the_gallery(open_page):
     page = open_page()
     page.get_by_role("button", name="Generate", exact=True).click()
-    pictures = page.locator("#gallery .grid-wrap img")
-    expect(pictures).to_have_count(8, timeout=WAIT)
+    images = page.locator("#gallery .grid-wrap img")
+    expect(images).to_have_count(8, timeout=WAIT)
     seed_field(page).fill("-3")
     expect(page.locator("#status .problem")).to_contain_text("The seed is -3", timeout=WAIT)
     page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_timeout(500)
     expect(page.locator("#status .problem")).to_contain_text("The seed is -3")
-    expect(pictures).to_have_count(8)
+    expect(images).to_have_count(8)
 
 
 def test_new_seed_and_download(open_page):

@@ -18,14 +18,14 @@ SPLIT_OF = {"000001.jpg": 0, "000002.jpg": 0, "000003.jpg": 1, "000004.jpg": 2}
 
 def publish(folder: Path, kind: str = "txt") -> Path:
     """CelebA with four pictures, as its authors publish it ("txt") or as Kaggle does ("csv")."""
-    pictures = folder / "img_align_celeba"
+    images = folder / "img_align_celeba"
     if kind == "csv":
-        pictures = pictures / "img_align_celeba"
-    pictures.mkdir(parents=True)
+        images = images / "img_align_celeba"
+    images.mkdir(parents=True)
     comma = "," if kind == "csv" else " "
     rows = []
     for name, having in FACES.items():
-        Image.new("RGB", (178, 218), "tan").save(pictures / name)
+        Image.new("RGB", (178, 218), "tan").save(images / name)
         rows.append(comma.join([name, *("1" if attribute in having else "-1" for attribute in ATTRIBUTES)]))
     head = [comma.join(["image_id", *ATTRIBUTES])] if kind == "csv" else [str(len(rows)), " ".join(ATTRIBUTES) + " "]
     (folder / f"list_attr_celeba.{kind}").write_text("\n".join([*head, *rows]) + "\n")

@@ -8,7 +8,7 @@ import torch
 from tiny import tiny_encoders, tiny_pipeline
 
 from mmgen.models.autoencoder import PreviewDecoder
-from mmgen.models.discriminator import Discriminator, picture_maps
+from mmgen.models.discriminator import Discriminator, image_maps
 from mmgen.models.encoders import PyramidCNN, reference_tokens
 from mmgen.models.fusion import Fusion
 from mmgen.training.common.augment import augment, augment_pair
@@ -28,7 +28,7 @@ def cnn(tmp_path_factory) -> PyramidCNN:
 
 
 @pytest.fixture(scope="module")
-def judge(cnn) -> Discriminator:
+def discriminator(cnn) -> Discriminator:
     torch.manual_seed(0)
     return Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS).eval()
 
@@ -68,23 +68,23 @@ def cache() -> TrainingCache:
 
 def views(cnn: PyramidCNN, images: torch.Tensor) -> list[list[torch.Tensor]]:
     """Maps of the whole images and of a quarter of each, as a discriminator with two views takes them."""
-    return [picture_maps(cnn, images, 64), picture_maps(cnn, images[..., :32, :32], 64)]
+    return [image_maps(cnn, images, 64), image_maps(cnn, images[..., :32, :32], 64)]
 
 
-def test_a_score_depends_on_its_own_condition_alone(cnn, judge):
-    pictures, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    scores = judge(views(cnn, pictures), condition)
+def test_a_score_depends_on_its_own_condition_alone(cnn, discriminator):
+    images, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
+    scores = discriminator(views(cnn, images), condition)
     other = condition.clone()
     other[1] = torch.randn(6)
-    changed = judge(views(cnn, pictures), other)
+    changed = discriminator(views(cnn, images), other)
     torch.testing.assert_close(changed[[0, 2]], scores[[0, 2]])
     assert scores.shape == (3, 8) and ((changed[1] - scores[1]).abs() > 1e-5).all()
 
 
-def test_a_score_does_not_depend_on_the_other_pictures(cnn, judge):
-    pictures, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    together = judge(views(cnn, pictures), condition)
-    alone = torch.cat([judge(views(cnn, pictures[i : i + 1]), condition[i : i + 1]) for i in range(3)])
+def test_a_score_does_not_depend_on_the_other_pictures(cnn, discriminator):
+    images, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
+    together = discriminator(views(cnn, images), condition)
+    alone = torch.cat([discriminator(views(cnn, images[i : i + 1]), condition[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
@@ -149,7 +149,7 @@ def test_a_picture_is_normalised_once(cnn):
     handle = cnn.model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(args[0]), with_kwargs=True)
     try:
         white = torch.ones(1, 3, 64, 64)
-        picture_maps(cnn, white, 64)
+        image_maps(cnn, white, 64)
     finally:
         handle.remove()
     torch.testing.assert_close(seen[0], (white - cnn.mean) / cnn.std)
@@ -161,16 +161,16 @@ def test_weight_zero_is_absence_and_one_changes_nothing():
     words, references = torch.randn(1, 5, 8), torch.randn(1, 2, 4, 12)
     mask = torch.ones(1, 5)
 
-    def pooled(text_weight: float, weights: list[float], pictures=references, text=words) -> torch.Tensor:
+    def pooled(text_weight: float, weights: list[float], images=references, text=words) -> torch.Tensor:
         count = len(weights)
-        return fusion(text, mask, torch.tensor([text_weight]), pictures[:, :count], torch.tensor([weights])).pooled
+        return fusion(text, mask, torch.tensor([text_weight]), images[:, :count], torch.tensor([weights])).pooled
 
     torch.testing.assert_close(pooled(1.0, [1.0, 0.0]), pooled(1.0, [1.0]))
     torch.testing.assert_close(
         pooled(1.0, [0.0]), fusion(words, mask, torch.ones(1), references[:, :0], torch.zeros(1, 0)).pooled
     )
     torch.testing.assert_close(pooled(0.0, [1.0]), pooled(0.0, [1.0], text=torch.randn(1, 5, 8)))
-    torch.testing.assert_close(pooled(1.0, [1.0, 1.0]), pooled(1.0, [1.0, 1.0], pictures=references.flip(1)))
+    torch.testing.assert_close(pooled(1.0, [1.0, 1.0]), pooled(1.0, [1.0, 1.0], images=references.flip(1)))
     steps = [pooled(1.0, [weight]) for weight in (0.0, 0.01, 0.5, 1.0, 2.0)]
     distances = [(step - steps[0]).norm().item() for step in steps]
     assert distances == sorted(distances) and distances[1] < 0.1 * distances[3] and distances[4] > distances[3]
@@ -194,12 +194,12 @@ def test_padding_changes_nothing_and_attention_is_readable():
 
 def test_augmentation_treats_real_and_generated_alike_and_passes_gradients():
     torch.manual_seed(0)
-    pictures = torch.rand(4, 3, 32, 32, requires_grad=True)
-    real, fake = augment_pair(pictures.detach(), pictures)
+    images = torch.rand(4, 3, 32, 32, requires_grad=True)
+    real, fake = augment_pair(images.detach(), images)
     torch.testing.assert_close(real, fake)
     fake.sum().backward()
-    assert pictures.grad.abs().sum() > 0
-    assert not torch.equal(augment(pictures), augment(pictures))
+    assert images.grad.abs().sum() > 0
+    assert not torch.equal(augment(images), augment(images))
 
 
 def test_the_latents_loss_weighs_samples():
@@ -238,11 +238,13 @@ def against(tmp_path) -> AdversarialStep:
     pipe = tiny_pipeline(tmp_path / "parts")
     run = Run(RunConfig(str(tmp_path / "run"), 1, 4, log_with="none", precision="no"))
     cnn = PyramidCNN(pipe.image_encoder, [0.5] * 3, [0.5] * 3)
-    judge = Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS)
+    discriminator = Discriminator(cnn.channels(), condition_channels=6, width=8, views=VIEWS)
     preview = PreviewDecoder(latent_channels=4, width=8)
-    optimizers = (torch.optim.SGD(module.parameters()) for module in (judge, preview))
+    optimizers = (torch.optim.SGD(module.parameters()) for module in (discriminator, preview))
     optimizer, preview_optimizer = optimizers
-    return AdversarialStep(run, judge, optimizer, preview, preview_optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64)
+    return AdversarialStep(
+        run, discriminator, optimizer, preview, preview_optimizer, cnn, pipe.autoencoder, "hinge", 1e-3, 64
+    )
 
 
 def adversarial_batch(count: int) -> Batch:
@@ -286,7 +288,7 @@ def test_images_are_clipped_before_they_are_made_smaller(against):
     """Stripes of three pixels must not look different because what is drawn lies beyond white and black."""
     stripes = torch.ones(1, 4, 192, 192)
     stripes[..., ::3] = -1.2
-    assert torch.equal(against.decode(torch.zeros(1, 4, 2, 2), decoder=lambda raw: stripes), stripes.clamp(-1, 1))
+    assert torch.equal(against.decode(torch.zeros(1, 4, 2, 2), image_decoder=lambda raw: stripes), stripes.clamp(-1, 1))
 
 
 def test_the_whole_and_a_native_crop_are_seen(against):

@@ -9,9 +9,9 @@ import pytest
 
 from mmgen.errors import UserError
 from mmgen.home import home, root
+from mmgen.io import FileLock
 from mmgen.training.common.control import (
     Control,
-    FileLock,
     is_alive,
     send,
     status,

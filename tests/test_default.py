@@ -80,7 +80,7 @@ def test_a_stopped_stage_goes_on(parts, tmp_path, monkeypatch, capsys):
     assert default(parts, output, "--minutes", 0.1, "--resume", *options) == 0
     said = capsys.readouterr().out
     assert "--resume" in said and "the checkpoint" in said
-    assert MultimodalGANPipeline.from_pretrained(output / "pipeline").decoder is None
+    assert MultimodalGANPipeline.from_pretrained(output / "pipeline").captioner is None
 
 
 def test_a_base_brings_its_encoders_and_autoencoder(parts, tiny_checkpoint, tmp_path):

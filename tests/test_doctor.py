@@ -1,3 +1,4 @@
+import os
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ from mmgen.errors import UserError
 from mmgen.evaluation import doctor_measure
 from mmgen.evaluation.doctor import Examination, Finding, apply_fix, examine
 from mmgen.evaluation.doctor_captions import read_captions
-from mmgen.evaluation.doctor_compare import find_copies, find_strays
+from mmgen.evaluation.doctor_compare import caption_outliers, find_copies
 from mmgen.pipeline import MultimodalGANPipeline
 
 
@@ -40,7 +41,7 @@ def add(draft: Draft, folder, *captions: str) -> list[str]:
     for number, _ in enumerate(captions, len(draft)):
         files.append(folder / f"{number}.png")
         drawing(number).save(files[-1])
-    return draft.add_pictures(files, captions).names
+    return draft.add_images(files, captions).names
 
 
 def find(examination: Examination, kind: str) -> Finding | None:
@@ -60,7 +61,7 @@ def test_good_pairs_are_left_in_peace(draft, pipe, tmp_path):
     examination = examine(draft, pipe, lambda share, words: seen.append(share))
     assert kinds(examination) <= {"poor_reconstruction"} and seen == sorted(seen) and seen[-1] == 1.0
     assert {examination.worst(name) for name in names} == {"ok"}
-    assert set(examination.embeddings.pictures) == set(names) and len(examination.embeddings.captions) == 6
+    assert set(examination.embeddings.images) == set(names) and len(examination.embeddings.captions) == 6
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_copies_are_found_and_merged_into_the_largest(draft, pipe, tmp_path):
     large, saved = tmp_path / "large.png", tmp_path / "saved.jpg"
     drawing(2).resize((192, 192), Image.Resampling.LANCZOS).save(large)
     drawing(3).save(saved, quality=90)
-    draft.add_pictures([large, saved], ["the large", ""])
+    draft.add_images([large, saved], ["the large", ""])
     found = find(examine(draft, pipe), "duplicate")
     assert found.partners == {names[2]: "large.png", "saved.jpg": names[3]} and found.remedy
     apply_fix(draft, found)
@@ -127,7 +128,7 @@ def test_what_changed_on_disk_tiny_and_huge_pictures(draft, pipe, tmp_path):
     names = add(draft, tmp_path / "in", *COLORS[:6])
     drawing(50).resize((40, 30)).save(tmp_path / "tiny.png")
     drawing(51).resize((1600, 1600)).save(tmp_path / "huge.png")
-    draft.add_pictures([tmp_path / "tiny.png", tmp_path / "huge.png"], ["the", "on"])
+    draft.add_images([tmp_path / "tiny.png", tmp_path / "huge.png"], ["the", "on"])
     draft.pair(names[0]).path.unlink()
     draft.pair(names[1]).path.write_text("not a picture any more")
     examination = examine(draft, pipe)
@@ -168,7 +169,7 @@ def test_what_was_measured_is_not_measured_again(draft, pipe, tmp_path):
         assert counted[before + 1 :].count(pipe.image_encoder) == 1
         for file in (draft.folder / "measured").iterdir():
             file.write_bytes(b"damaged")
-        assert set(examine(draft, pipe).embeddings.pictures) == {pair.name for pair in draft.pairs}
+        assert set(examine(draft, pipe).embeddings.images) == {pair.name for pair in draft.pairs}
     finally:
         for hook in hooks:
             hook.remove()
@@ -187,25 +188,25 @@ def topics(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Pictures and captions of four topics, near to each other in either space."""
     random = np.random.default_rng(seed)
     topic = np.arange(count) % 4
-    pictures = random.normal(size=(4, 40))[topic] + 0.3 * random.normal(size=(count, 40))
+    images = random.normal(size=(4, 40))[topic] + 0.3 * random.normal(size=(count, 40))
     words = random.normal(size=(4, 30))[topic] + 0.3 * random.normal(size=(count, 30))
-    return pictures.astype(np.float32), (words / np.linalg.norm(words, axis=1, keepdims=True)).astype(np.float32)
+    return images.astype(np.float32), (words / np.linalg.norm(words, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.mark.parametrize("count", [24, 100, 1500])
 def test_swapped_captions_stray_and_right_ones_do_not(count):
-    pictures, words = topics(count)
-    assert find_strays(pictures, words) == []
+    images, words = topics(count)
+    assert caption_outliers(images, words) == []
     words[[0, 1]] = words[[1, 0]]
-    assert sorted(find_strays(pictures, words)) == [0, 1]
+    assert sorted(caption_outliers(images, words)) == [0, 1]
 
 
 def test_strays_need_pairs_that_differ():
-    pictures, words = topics(7)
-    assert find_strays(pictures, words[::-1]) == []
-    pictures, words = topics(40)
-    assert find_strays(pictures, np.repeat(words[:1], 40, 0)) == []
-    assert find_strays(np.repeat(pictures[:1], 40, 0), words) == []
+    images, words = topics(7)
+    assert caption_outliers(images, words[::-1]) == []
+    images, words = topics(40)
+    assert caption_outliers(images, np.repeat(words[:1], 40, 0)) == []
+    assert caption_outliers(np.repeat(images[:1], 40, 0), words) == []
 
 
 def test_copies_by_the_thousand_and_across_blocks():
@@ -228,6 +229,6 @@ def test_a_full_disk_does_not_stop_the_doctor(draft, pipe, tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(doctor_measure.np, "savez", full)
-    monkeypatch.setattr(doctor_measure.os, "replace", full)
-    assert set(examine(draft, pipe).embeddings.pictures) == set(names)
+    monkeypatch.setattr(os, "replace", full)
+    assert set(examine(draft, pipe).embeddings.images) == set(names)
     assert not list((draft.folder / "measured").iterdir())

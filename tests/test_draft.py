@@ -79,14 +79,14 @@ def lines(*rows: dict) -> bytes:
 def whole(draft: Draft) -> bool:
     """Whether the folder holds the pairs' pictures and nothing that was left behind."""
     inside = {path.name for path in draft.folder.iterdir()} - {"thumbnails"}
-    pictures = {path.name for path in (draft.folder / "pictures").iterdir()}
-    return inside == {"pictures", "metadata.jsonl"} and pictures == {pair.name for pair in draft.pairs}
+    images = {path.name for path in (draft.folder / "pictures").iterdir()}
+    return inside == {"pictures", "metadata.jsonl"} and images == {pair.name for pair in draft.pairs}
 
 
 def test_pictures_keep_names_bytes_and_captions(draft, tmp_path):
     files = many(tmp_path, len(WORDS))
     seen = []
-    added = draft.add_pictures(files, WORDS, on_progress=lambda share, words: seen.append(share))
+    added = draft.add_images(files, WORDS, on_progress=lambda share, words: seen.append(share))
     assert added.refused == [] and added.names == [file.name for file in files] and seen[-1] == 1.0
     assert [pair.text for pair in draft.pairs] == WORDS
     assert [pair.path.read_bytes() for pair in draft.pairs] == [file.read_bytes() for file in files]
@@ -101,9 +101,7 @@ def test_bad_pictures_are_told_one_sentence_each_and_the_others_are_taken(draft,
     (tmp_path / "torn.jpg").write_bytes(draw(tmp_path / "t.jpg", size=(300, 300)).read_bytes()[:900])
     good = draw(tmp_path / "good.png")
     names = ["words.png", "huge.png", "torn.jpg", "gone.png"]
-    added = draft.add_pictures(
-        [*(tmp_path / name for name in names[:2]), good, *(tmp_path / name for name in names[2:])]
-    )
+    added = draft.add_images([*(tmp_path / name for name in names[:2]), good, *(tmp_path / name for name in names[2:])])
     assert added.names == ["good.png"] and len(added.refused) == 4
     assert all(name in sentence for name, sentence in zip(names, added.refused, strict=True))
     assert "megapixels" in added.refused[1] and whole(draft)
@@ -112,10 +110,10 @@ def test_bad_pictures_are_told_one_sentence_each_and_the_others_are_taken(draft,
 def test_names_are_made_safe_and_unique(draft, tmp_path):
     files = [draw(tmp_path / folder / name) for folder in "abc" for name in ("x.png", "été 1.png")]
     files += [draw(tmp_path / "d" / name) for name in ("X.png", "con.png", "a:b<苹>🍎.png", "n" * 150 + ".png")]
-    names = draft.add_pictures(files).names
+    names = draft.add_images(files).names
     assert names[:5] == ["x.png", "été 1.png", "x-2.png", "été 1-2.png", "x-3.png"]
     assert names[6:9] == ["X-4.png", "_con.png", "a_b_苹__.png"] and len(names[9]) == 104
-    assert draft.add_pictures(files[-1:]).names[0] == "n" * 100 + "-2.png"
+    assert draft.add_images(files[-1:]).names[0] == "n" * 100 + "-2.png"
     assert [pair.name for pair in Draft(draft.folder).pairs] == [pair.name for pair in draft.pairs] and whole(draft)
     assert intake.safe_name("..\\..\\evil.png") == "evil.png" and intake.safe_name("../..") == "picture"
 
@@ -124,7 +122,7 @@ def test_large_and_odd_pictures_are_saved_again(draft, tmp_path):
     files = [draw(tmp_path / "wide.png", size=(3000, 30)), draw(tmp_path / "odd.ppm"), draw(tmp_path / "jpeg.bin.jpg")]
     files.append(files[2].rename(tmp_path / "photo"))
     files[2] = draw(tmp_path / "clear.png", color="#ff000080", size=(30, 2048), mode="RGBA")
-    assert draft.add_pictures(files).names == ["wide.jpg", "odd.ppm.jpg", "clear.png", "photo.jpg"]
+    assert draft.add_images(files).names == ["wide.jpg", "odd.ppm.jpg", "clear.png", "photo.jpg"]
     wide, odd, clear, photo = draft.pairs
     assert (wide.scaled_from, Image.open(wide.path).size) == ((3000, 30), (1024, 10))
     assert Image.open(clear.path).getpixel((1, 1)) == (255, 0, 0, 128)
@@ -134,20 +132,20 @@ def test_large_and_odd_pictures_are_saved_again(draft, tmp_path):
 
 def test_captions_must_be_as_many_as_pictures(draft, tmp_path):
     with pytest.raises(UserError, match="1 captions for 2 pictures"):
-        draft.add_pictures(many(tmp_path, 2), ["x"])
+        draft.add_images(many(tmp_path, 2), ["x"])
 
 
 def test_a_zip_with_metadata_keeps_what_is_good(draft, tmp_path):
     rows = [{"file_name": f"p/{name}.png", "text": name} for name in ("good", "bad", "gone", "huge")]
     rows += [{"file_name": "p/good.png", "text": "another"}, {"file_name": "p/odd.png", "text": ["x"]}]
-    pictures = {
+    images = {
         "p/good.png": png(),
         "p/bad.png": b"text",
         "p/huge.png": huge_png(),
         "p/odd.png": png(),
         "p/un.png": png(),
     }
-    added = draft.add_archive(pack(tmp_path / "set.zip", {"metadata.jsonl": lines(*rows), **pictures}))
+    added = draft.add_archive(pack(tmp_path / "set.zip", {"metadata.jsonl": lines(*rows), **images}))
     assert told(draft) == [("good.png", "good")] and draft.pairs[0].others == ("another",)
     assert load_pairs(draft.folder)["train"]["captions"][:] == [["good", "another"]]
     assert len(added.refused) == 5 and whole(draft)
@@ -181,7 +179,7 @@ def test_a_zip_with_captions_beside_its_pictures(draft, tmp_path):
     ],
 )
 def test_wrong_zips_are_refused_and_the_draft_stays(draft, tmp_path, entries, says):
-    draft.add_pictures(many(tmp_path, 1), ["kept"])
+    draft.add_images(many(tmp_path, 1), ["kept"])
     with pytest.raises(UserError) as error:
         draft.add_archive(pack(tmp_path / "set.zip", entries))
     assert says in str(error.value) and told(draft) == [("0.png", "kept")] and whole(draft)
@@ -232,7 +230,7 @@ def test_dropped_metadata_finds_pictures_dropped_without_their_folder(draft, tmp
 
 
 def test_captions_change_and_pairs_go(draft, tmp_path):
-    draft.add_pictures(many(tmp_path, 4), ["one"] * 4)
+    draft.add_images(many(tmp_path, 4), ["one"] * 4)
     draft.set_caption("1.png", "  苹果 \ud83d ", machine_written=True)
     draft.set_captions({"2.png": "x", "gone.png": "y"})
     draft.thumbnail("0.png")
@@ -248,7 +246,7 @@ def test_captions_change_and_pairs_go(draft, tmp_path):
 
 
 def test_export_reads_back_equal_to_the_byte(draft, tmp_path):
-    draft.add_pictures([*many(tmp_path, len(WORDS)), draw(tmp_path / "wide.png", size=(1500, 20))], [*WORDS, "wide"])
+    draft.add_images([*many(tmp_path, len(WORDS)), draw(tmp_path / "wide.png", size=(1500, 20))], [*WORDS, "wide"])
     draft.set_caption("0.png", "written", machine_written=True)
     draft.merge({"2.png": "0.png"})
     again = Draft(tmp_path / "again")
@@ -264,18 +262,18 @@ def test_export_reads_back_equal_to_the_byte(draft, tmp_path):
 
 
 def test_ten_thousand_equal_captions_are_no_bomb(draft, tmp_path):
-    draft.add_pictures(many(tmp_path, 1))
+    draft.add_images(many(tmp_path, 1))
     draft.set_caption("0.png", "the same words " * 1_000_000)
     assert Draft(tmp_path / "again").add_archive(draft.export(tmp_path / "out.zip")).names == ["0.png"]
 
 
 def test_a_frozen_draft_is_not_altered_by_later_edits(draft, tmp_path):
-    draft.add_pictures(many(tmp_path, 2), ["one", "two"])
+    draft.add_images(many(tmp_path, 2), ["one", "two"])
     pixels = draft.pairs[0].path.read_bytes()
     frozen = draft.freeze(tmp_path / "job/pairs")
     draft.set_caption("1.png", "changed")
     draft.remove(["0.png"])
-    draft.add_pictures([draw(tmp_path / "new/0.png", color="red")])
+    draft.add_images([draw(tmp_path / "new/0.png", color="red")])
     assert load_pairs(frozen)["train"]["text"][:] == ["one", "two"]
     assert (frozen / "pictures/0.png").read_bytes() == pixels
     with pytest.raises(UserError, match="no pairs to train on"):
@@ -283,27 +281,27 @@ def test_a_frozen_draft_is_not_altered_by_later_edits(draft, tmp_path):
 
 
 def test_thumbnails_are_small_and_made_anew_for_a_new_picture(draft, tmp_path):
-    draft.add_pictures([draw(tmp_path / "a.png", color="red", size=(300, 150))])
+    draft.add_images([draw(tmp_path / "a.png", color="red", size=(300, 150))])
     file = draft.thumbnail("a.png", 64)
     made = file.stat().st_ino
     assert Image.open(file).size == (64, 32) and draft.thumbnail("a.png", 64).stat().st_ino == made
     draft.remove(["a.png"])
-    draft.add_pictures([draw(tmp_path / "b/a.png", color="blue")])
+    draft.add_images([draw(tmp_path / "b/a.png", color="blue")])
     assert Image.open(draft.thumbnail("a.png", 64)).convert("RGB").getpixel((5, 5))[2] > 200
 
 
 def test_what_a_crash_left_goes_with_the_next_addition(draft, tmp_path):
-    draft.add_pictures(many(tmp_path, 1))
+    draft.add_images(many(tmp_path, 1))
     draw(draft.folder / "pictures/orphan.png")
     draw(draft.folder / "incoming-x/ready/0.png")
     again = Draft(draft.folder)
     assert told(again) == [("0.png", "")]
-    again.add_pictures([draw(tmp_path / "orphan.png")])
+    again.add_images([draw(tmp_path / "orphan.png")])
     assert told(again) == [("0.png", ""), ("orphan.png", "")] and whole(again)
 
 
 def test_a_full_disk_changes_nothing(draft, tmp_path, monkeypatch):
-    draft.add_pictures(many(tmp_path, 1), ["kept"])
+    draft.add_images(many(tmp_path, 1), ["kept"])
 
     def full(*arguments, **named):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -311,12 +309,12 @@ def test_a_full_disk_changes_nothing(draft, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(intake.shutil, "copyfile", full)
         with pytest.raises(UserError, match="The disk is full"):
-            draft.add_pictures([draw(tmp_path / "new.png")])
+            draft.add_images([draw(tmp_path / "new.png")])
     assert told(draft) == [("0.png", "kept")] and whole(draft)
     with monkeypatch.context() as patch:
         patch.setattr(pair_folder.Path, "write_text", full)
         for change in (
-            lambda: draft.add_pictures([tmp_path / "new.png"]),
+            lambda: draft.add_images([tmp_path / "new.png"]),
             lambda: draft.set_caption("0.png", "lost"),
             lambda: draft.freeze(tmp_path / "job"),
         ):
@@ -328,13 +326,13 @@ def test_a_full_disk_changes_nothing(draft, tmp_path, monkeypatch):
 
 def test_a_draft_has_room_for_so_many(draft, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_PAIRS", 3)
-    added = draft.add_pictures(many(tmp_path, 5))
+    added = draft.add_images(many(tmp_path, 5))
     assert len(draft) == 3 and "room for 3 pairs: those from 3.png on" in added.refused[0]
 
 
 def test_many_pairs_take_one_write_a_change(draft, tmp_path, monkeypatch):
     source = draw(tmp_path / "x.png", size=(4, 4))
-    draft.add_pictures([source] * 300, [f"thing {i}" for i in range(300)])
+    draft.add_images([source] * 300, [f"thing {i}" for i in range(300)])
     rows = [json.loads(line) for line in (draft.folder / "metadata.jsonl").read_text().splitlines()]
     for i in range(300, 10_000):
         rows.append({"file_name": f"pictures/y{i}.png", "text": f"thing {i}"})
@@ -346,7 +344,7 @@ def test_many_pairs_take_one_write_a_change(draft, tmp_path, monkeypatch):
     assert len(draft.pairs) == 10_000
     draft.set_captions({pair.name: "new" for pair in draft.pairs})
     draft.remove([f"y{i}.png" for i in range(300, 5_000)])
-    draft.add_pictures([source] * 2)
+    draft.add_images([source] * 2)
     assert writes == [10_000, 5_300, 5_302] and whole(draft)
 
 
@@ -355,7 +353,7 @@ def test_threads_lose_nothing(draft, tmp_path):
 
     def work(part: int) -> None:
         for file in files[part::4]:
-            name = Draft(draft.folder).add_pictures([file]).names[0]
+            name = Draft(draft.folder).add_images([file]).names[0]
             draft.set_caption(name, f"caption of {name}")
 
     threads = [threading.Thread(target=work, args=(part,)) for part in range(4)]

@@ -24,7 +24,7 @@ def parquet(tmp_path):
     return write
 
 
-def picture_rows(count: int) -> list[dict]:
+def image_rows(count: int) -> list[dict]:
     return [{"bytes": png(size=(8 + i, 8)), "path": f"{i}.png"} for i in range(count)]
 
 
@@ -33,7 +33,7 @@ TEXT = datasets.Value("string")
 
 def test_a_data_set_comes_in_with_guessed_columns(draft, parquet):
     texts = [f"thing {i}" for i in range(5)]
-    columns = {"id": texts, "image": picture_rows(5), "caption": texts}
+    columns = {"id": texts, "image": image_rows(5), "caption": texts}
     folder = parquet(columns, {"id": TEXT, "image": datasets.Image(), "caption": TEXT})
     seen = []
     added = draft.add_hub(folder, limit=4, on_progress=lambda share, words: seen.append(share))
@@ -46,20 +46,20 @@ def test_a_data_set_comes_in_with_guessed_columns(draft, parquet):
 
 
 def test_data_sets_of_other_shapes(draft, parquet):
-    rows = [*picture_rows(2), {"bytes": b"text", "path": None}, None]
+    rows = [*image_rows(2), {"bytes": b"text", "path": None}, None]
     columns = {"photo": rows, "label": [0, 1, 1, 0]}
     folder = parquet(columns, {"photo": datasets.Image(), "label": datasets.ClassLabel(names=["red_apple", "cat"])})
     added = draft.add_hub(folder)
     assert told(draft) == [("0.png", "red apple"), ("1.png", "cat")] and len(added.refused) == 2
     assert any("Row 4 of" in sentence and "has no picture" in sentence for sentence in added.refused)
     draft.clear()
-    raw = {"image": [row["bytes"] for row in picture_rows(2)], "texts": [["one", "two"], []]}
+    raw = {"image": [row["bytes"] for row in image_rows(2)], "texts": [["one", "two"], []]}
     draft.add_hub(parquet(raw))
     assert told(draft) == [("00001.png", "one"), ("00002.png", "")] and draft.pairs[0].others == ("two",)
 
 
 def test_columns_that_cannot_be_guessed_are_listed(draft, parquet):
-    columns = {"left": picture_rows(1), "right": picture_rows(1), "one": ["x"], "two": ["y"]}
+    columns = {"left": image_rows(1), "right": image_rows(1), "one": ["x"], "two": ["y"]}
     folder = parquet(columns, {"left": datasets.Image(), "right": datasets.Image(), "one": TEXT, "two": TEXT})
     for named, says in (
         ({}, "holds the pictures. It has left, right, one, two"),
@@ -75,7 +75,7 @@ def test_columns_that_cannot_be_guessed_are_listed(draft, parquet):
 
 
 def test_a_name_is_never_a_folder_of_this_machine(draft, parquet, monkeypatch):
-    folder = parquet({"image": picture_rows(1), "text": ["x"]}, {"image": datasets.Image(), "text": TEXT})
+    folder = parquet({"image": image_rows(1), "text": ["x"]}, {"image": datasets.Image(), "text": TEXT})
     with pytest.raises(UserError, match="not the name of a data set"):
         draft.add_hub(str(folder))
     monkeypatch.setattr(hub, "HfApi", lambda token=None: _api("http://127.0.0.1:9"))
@@ -86,10 +86,10 @@ def test_a_name_is_never_a_folder_of_this_machine(draft, parquet, monkeypatch):
         draft.add_hub(folder / "gone")
     row = {"bytes": None, "path": "/gone/x.png"}
     with pytest.raises(UserError, match="not there"):
-        hub._picture(row, local=True)
+        hub._image(row, local=True)
     for path in ("/etc/hostname", "https://example.org/x.png", "file:///etc/hostname::hf://datasets/a/b/c"):
         with pytest.raises(UserError, match="not followed"):
-            hub._picture({**row, "path": path}, local=False)
+            hub._image({**row, "path": path}, local=False)
 
 
 def _api(endpoint: str):

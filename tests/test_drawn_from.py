@@ -39,7 +39,7 @@ def remembering(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def studio(remembering) -> InferenceService:
+def service(remembering) -> InferenceService:
     return InferenceService(MultimodalGANPipeline.from_pretrained(remembering))
 
 
@@ -59,8 +59,8 @@ def share(label: str, source: str = "https://example.org", licence: str = "CC-BY
     return MemoryShare(0, 0.1, 1.0, label, "flat", source, licence, author)
 
 
-def entries(facts: dict, picture: int = 0) -> list[int]:
-    return [one["entry"] for one in facts["drawn_from"][picture]]
+def entries(facts: dict, image: int = 0) -> list[int]:
+    return [one["entry"] for one in facts["drawn_from"][image]]
 
 
 def test_attributions_name_title_author_source_and_licence_once_a_source():
@@ -83,34 +83,34 @@ def test_attributions_name_title_author_source_and_licence_once_a_source():
     assert attributions([]) == ""
 
 
-def test_what_was_chosen_belongs_to_its_prompt(studio):
+def test_what_was_chosen_belongs_to_its_prompt(service):
     choices = choose({}, APPLE, 3, "drop")
     choices = choose(choices, f" {APPLE} ", 9, "pin")
     choices = choose(choices, "a cat", 1, "pin")
-    assert choices_of(choices, APPLE, studio) == ((3,), (9,))
-    assert choices_of(choices, "a cat", studio) == ((), (1,))
-    assert choices_of(choices, "a dog", studio) == ((), ())
-    assert choices_of(choose(choices, APPLE, 9, "drop"), APPLE, studio) == ((3, 9), ())
-    assert choices_of(choose(choices, APPLE, 3, "pin"), APPLE, studio) == ((), (9, 3))
-    assert choices_of(choose(choices, APPLE, 9, "pin"), APPLE, studio) == ((3,), ())
-    assert choices_of(choose(choices, APPLE, None, "reset"), APPLE, studio) == ((), ())
-    assert choices_of({APPLE: {"dropped": [99, -1, "x", True], "pinned": "much"}}, APPLE, studio) == ((), ())
+    assert choices_of(choices, APPLE, service) == ((3,), (9,))
+    assert choices_of(choices, "a cat", service) == ((), (1,))
+    assert choices_of(choices, "a dog", service) == ((), ())
+    assert choices_of(choose(choices, APPLE, 9, "drop"), APPLE, service) == ((3, 9), ())
+    assert choices_of(choose(choices, APPLE, 3, "pin"), APPLE, service) == ((), (9, 3))
+    assert choices_of(choose(choices, APPLE, 9, "pin"), APPLE, service) == ((3,), ())
+    assert choices_of(choose(choices, APPLE, None, "reset"), APPLE, service) == ((), ())
+    assert choices_of({APPLE: {"dropped": [99, -1, "x", True], "pinned": "much"}}, APPLE, service) == ((), ())
     for number in range(200):
         choices = choose(choices, f"cat {number}", 1, "drop")
-    assert len(choices) == 50 and choices_of(choices, "cat 199", studio) == ((1,), ())
+    assert len(choices) == 50 and choices_of(choices, "cat 199", service) == ((1,), ())
 
 
-def test_a_pin_holds_an_entry_and_a_drop_keeps_it_out(studio):
-    first = studio.draw(GenerationRequest(APPLE))
+def test_a_pin_holds_an_entry_and_a_drop_keeps_it_out(service):
+    first = service.draw(GenerationRequest(APPLE))
     found = [one.entry for one in first.drawn_from[0]]
     assert len(found) == 4
     for entry in found:  # What is there already stays where it is.
-        assert studio.draw(GenerationRequest(APPLE, pinned=(entry,))).images[0].tobytes() == first.images[0].tobytes()
-        without = studio.draw(GenerationRequest(APPLE, dropped=(entry,), count=4))
+        assert service.draw(GenerationRequest(APPLE, pinned=(entry,))).images[0].tobytes() == first.images[0].tobytes()
+        without = service.draw(GenerationRequest(APPLE, dropped=(entry,), count=4))
         assert all(entry != one.entry for shares in without.drawn_from for one in shares)
         assert without.images[0].tobytes() != first.images[0].tobytes()
     absent = [entry for entry in range(12) if entry not in found][:4]
-    pinned = studio.draw(GenerationRequest(APPLE, pinned=tuple(absent), count=4))
+    pinned = service.draw(GenerationRequest(APPLE, pinned=tuple(absent), count=4))
     assert all({one.entry for one in shares} == set(absent) for shares in pinned.drawn_from)
     for order, words in (
         (GenerationRequest(dropped=(12,)), "no entry 12; it has 12"),
@@ -120,15 +120,15 @@ def test_a_pin_holds_an_entry_and_a_drop_keeps_it_out(studio):
         (GenerationRequest(memory_weight=2.5), "The memory weight is 2.5"),
     ):
         with pytest.raises(UserError, match=words):
-            studio.draw(order)
+            service.draw(order)
 
 
-def test_the_studio_draws_what_the_pipeline_draws(studio, sun):
+def test_the_studio_draws_what_the_pipeline_draws(service, sun):
     order = GenerationRequest(
         APPLE, references=(sun,), reference_weights=(0.5,), memory_weight=0.5, dropped=(0,), pinned=(7,), seed=3
     )
-    drawing = studio.draw(order)
-    direct = studio.pipe(
+    drawing = service.draw(order)
+    direct = service.pipe(
         APPLE,
         references=[Image.open(sun)],
         reference_weights=[0.5],
@@ -152,25 +152,25 @@ def changed(values: torch.Tensor, others: torch.Tensor) -> Iterator[None]:
         values.copy_(kept)
 
 
-def test_words_unlike_the_memory_are_told(studio):
-    assert studio.draw(GenerationRequest(APPLE)).notes == []
-    with changed(studio.pipe.memory.text_keys, -studio.pipe.memory.text_keys):
+def test_words_unlike_the_memory_are_told(service):
+    assert service.draw(GenerationRequest(APPLE)).notes == []
+    with changed(service.pipe.memory.text_keys, -service.pipe.memory.text_keys):
         for _ in range(2):  # The second time the words are not read again.
-            assert "holds nothing like these words" in studio.draw(GenerationRequest("a green circle")).notes[0]
+            assert "holds nothing like these words" in service.draw(GenerationRequest("a green circle")).notes[0]
 
 
-def test_a_thumbnail_is_drawn_once_and_anew_when_its_entry_changes(studio, monkeypatch):
-    first = studio.thumbnail(3)
-    assert first.startswith("data:image/webp;base64,") and studio.thumbnail(4) != first
-    monkeypatch.setattr(studio.pipe.autoencoder, "decode", None)
-    assert studio.thumbnail(3) == first
+def test_a_thumbnail_is_drawn_once_and_anew_when_its_entry_changes(service, monkeypatch):
+    first = service.thumbnail(3)
+    assert first.startswith("data:image/webp;base64,") and service.thumbnail(4) != first
+    monkeypatch.setattr(service.pipe.autoencoder, "decode", None)
+    assert service.thumbnail(3) == first
     monkeypatch.undo()
-    with changed(studio.pipe.memory.codes, studio.pipe.memory.codes.flip(0)):
-        assert studio.thumbnail(8) == first and studio.thumbnail(3) != first
+    with changed(service.pipe.memory.codes, service.pipe.memory.codes.flip(0)):
+        assert service.thumbnail(8) == first and service.thumbnail(3) != first
 
 
-def test_a_long_list_is_looked_up_at_once(studio):
-    assert len(studio.draw(GenerationRequest("a red apple, " * 5000)).drawn_from[0]) == 4
+def test_a_long_list_is_looked_up_at_once(service):
+    assert len(service.draw(GenerationRequest("a red apple, " * 5000)).drawn_from[0]) == 4
 
 
 def test_the_endpoints_tell_the_sources_and_so_do_the_files(client):
@@ -192,14 +192,14 @@ def test_the_endpoints_tell_the_sources_and_so_do_the_files(client):
     assert "by Ann (https://example.org/flat), used under CC BY 4.0" in facts["attributions"]
 
 
-def test_the_weight_of_the_memory_changes_the_picture_and_at_0_there_is_none(client, studio, sun, monkeypatch):
+def test_the_weight_of_the_memory_changes_the_picture_and_at_0_there_is_none(client, service, sun, monkeypatch):
     values = {"prompt": APPLE, "references": [handle_file(sun)], "seed": 2}
     drawings = [preview(client, **values, memory_weight=weight) for weight in (0, 0.25, 1, 2)]
     assert len({pixels(content).tobytes() for content, _ in drawings}) == 4
     assert drawings[0][1]["drawn_from"] == [[]] and drawings[0][1]["attributions"] == ""
     assert (pixels(preview(client, **values)[0]) == pixels(drawings[2][0])).all()  # As old programs ask.
     monkeypatch.setattr(MultimodalGANPipeline, "has_memory", False)
-    bare = studio.draw(GenerationRequest(APPLE, references=(sun,), reference_weights=(1.0,), seed=2))
+    bare = service.draw(GenerationRequest(APPLE, references=(sun,), reference_weights=(1.0,), seed=2))
     assert bare.drawn_from is None and (pixels(drawings[0][0]) == pixels(_png(bare))).all()
 
 

@@ -18,7 +18,7 @@ from tiny_memory import LABELS, with_tiny_memory
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
-from mmgen.hub.files import read_captions
+from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.control import send, status
 from mmgen.training.finetune.presets import PRESETS, choose
@@ -321,8 +321,8 @@ def test_a_base_that_is_gone_is_told(pairs, tmp_path, capsys):
 def test_few_pictures_are_varied_and_many_are_not():
     assert variants_each(1) == variants_each(20) == 8 and variants_each(100) == 4 and variants_each(10_000) == 1
     generator = torch.Generator().manual_seed(0)
-    picture = torch.rand(4, 32, 32) * 2 - 1
-    picture[:3] = torch.minimum(picture[:3], picture[3:])
-    varied = vary(picture, generator)
-    assert not torch.equal(varied, picture) and varied.shape == picture.shape
+    image = torch.rand(4, 32, 32) * 2 - 1
+    image[:3] = torch.minimum(image[:3], image[3:])
+    varied = vary(image, generator)
+    assert not torch.equal(varied, image) and varied.shape == image.shape
     assert bool((varied[:3] <= varied[3:] + 1e-5).all()) and varied.abs().max() <= 1

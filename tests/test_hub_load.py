@@ -21,11 +21,11 @@ from mmgen.hub.fetch import split_name
 def test_a_folder_the_hub_and_a_machine_without_mmgen_draw_the_same(hub, server, mmgen, published, checkpoint, folder):
     reference = folder / "reference.png"
     Image.effect_mandelbrot((40, 30), (-2, -1, 1, 1), 30).convert("RGBA").save(reference)
-    pictures = {}
+    images = {}
     for name, source in (("folder", checkpoint), ("name", "ann/tiny")):
         status, told = draw(mmgen, source, folder, "--reference", reference, "--seed", 7)
         assert status == 0, told
-        pictures[name] = Image.open(folder / "out.png").tobytes()
+        images[name] = Image.open(folder / "out.png").tobytes()
     code = f"""
 import importlib.util
 from PIL import Image
@@ -42,8 +42,8 @@ open({str(folder / "alone")!r}, "wb").write(drawn.tobytes())
     mmgen.told.append(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr
     assert "Expected types" not in done.stderr
-    assert pictures["folder"] == pictures["name"] == (folder / "alone").read_bytes()
-    assert len(set(pictures["folder"])) > 20
+    assert images["folder"] == images["name"] == (folder / "alone").read_bytes()
+    assert len(set(images["folder"])) > 20
 
 
 def test_from_python_by_name_with_a_part_of_ones_own(mmgen, published):

@@ -60,11 +60,11 @@ def test_the_licence_follows_the_strictest(checkpoint, tmp_path):
 
 
 def test_here_by_name_and_without_mmgen_it_draws_the_same(hub, server, mmgen, published, checkpoint, folder):
-    pictures = []
+    images = []
     for source in (checkpoint, "ann/tiny"):
         status, told = draw(mmgen, source, folder, "--seed", 7)
         assert status == 0, told
-        pictures.append(Image.open(folder / "out.png").tobytes())
+        images.append(Image.open(folder / "out.png").tobytes())
     code = f"""
 import importlib.util
 from diffusers import DiffusionPipeline
@@ -84,5 +84,5 @@ pipe.memory.save({str(folder / "saved")!r})
     command = [sys.executable, "-I", "-c", code]
     done = subprocess.run(command, cwd=folder / "elsewhere", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert pictures[0] == pictures[1] == (folder / "alone").read_bytes()
+    assert images[0] == images[1] == (folder / "alone").read_bytes()
     assert (folder / "saved/config.json").is_file()

@@ -9,9 +9,9 @@ from PIL import Image
 from test_jobs import base, draft, jobs, start  # noqa: F401
 
 from mmgen.cli import finetune
-from mmgen.jobs import Settings
-from mmgen.jobs import settings as settings_module
-from mmgen.jobs.settings import finetune_command
+from mmgen.jobs import command as command_module
+from mmgen.jobs.command import finetune_command
+from mmgen.training.finetune.settings import FinetuneSettings
 
 
 def test_half_written_files(jobs, start):
@@ -35,18 +35,17 @@ def test_half_written_files(jobs, start):
 
 
 def test_the_command_is_one_that_finetune_reads(tmp_path):
-    settings = Settings("style", 2.5, None, 0.3, False, 7, ["a cat", "--resume", " ", "貓\n狗"])
+    settings = FinetuneSettings("style", 2.5, None, 0.3, False, 7, ["a cat", "--resume", " ", "貓\n狗"])
     parser = argparse.ArgumentParser()
     finetune.add_parser(parser.add_subparsers())
     command = finetune_command(settings, tmp_path / "base", tmp_path / "pairs", tmp_path / "run")
-    read = parser.parse_args(command[len(settings_module.PROGRAM) :])
+    read = parser.parse_args(command[len(command_module.PROGRAM) :])
     assert (read.data, read.base, read.output) == (tmp_path / "pairs", tmp_path / "base", tmp_path / "run")
-    assert (read.preset, read.minutes, read.steps, read.prior, read.seed) == ("style", 2.5, None, 0.3, 7)
-    assert read.tune_autoencoder is False and read.resume
-    assert [prompt.strip() for prompt in read.watch] == ["a cat", "--resume", "貓 狗"]
-    command = finetune_command(Settings(steps=9), tmp_path, tmp_path, tmp_path)
-    read = parser.parse_args(command[len(settings_module.PROGRAM) :])
-    assert (read.minutes, read.steps, read.tune_autoencoder, read.watch) == (None, 9, None, [])
+    assert read.settings == settings and read.resume
+    assert read.settings.prompts == ["a cat", "--resume", "貓 狗"]
+    command = finetune_command(FinetuneSettings(steps=9), tmp_path, tmp_path, tmp_path)
+    read = parser.parse_args(command[len(command_module.PROGRAM) :])
+    assert read.settings == FinetuneSettings(steps=9) and read.settings.run_config(tmp_path, False).minutes is None
 
 
 def test_what_another_version_kept_is_read(jobs, start):

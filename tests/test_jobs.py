@@ -17,18 +17,19 @@ from PIL import Image
 
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
-from mmgen.jobs import Job, Jobs, Scheduler, Settings
+from mmgen.io import FileLock
+from mmgen.jobs import Job, Jobs, Scheduler
+from mmgen.jobs import command as command_module
 from mmgen.jobs import scheduler as scheduler_module
-from mmgen.jobs import settings as settings_module
 from mmgen.jobs.store import write_job
 from mmgen.training.common.control import (
-    FileLock,
     is_alive,
     pending_command,
     send,
     status,
     write_status,
 )
+from mmgen.training.finetune.settings import FinetuneSettings
 
 TESTS = Path(__file__).resolve().parent
 PROGRAM = [sys.executable, str(TESTS / "stand_in.py")]
@@ -44,12 +45,12 @@ def base(tmp_path) -> Path:
 
 @pytest.fixture
 def draft(tmp_path) -> Draft:
-    pictures = []
+    images = []
     for name in ("one.png", "two.png"):
         Image.new("RGB", (64, 64), "red").save(tmp_path / name)
-        pictures.append(tmp_path / name)
+        images.append(tmp_path / name)
     draft = Draft(tmp_path / "draft")
-    draft.add_pictures(pictures, ["a red square", "紅色"])
+    draft.add_images(images, ["a red square", "紅色"])
     return draft
 
 
@@ -63,7 +64,7 @@ def start(jobs, draft, base) -> Callable[..., Job]:
     """Queue a job that behaves as the words say."""
 
     def start(*words: str, owner: Jobs = jobs, name: str = "mine", steps: int = 5) -> Job:
-        return owner.start(draft, base, name, Settings(steps=steps, watch=list(words)))
+        return owner.start(draft, base, name, FinetuneSettings(steps=steps, watch=list(words)))
 
     return start
 
@@ -71,7 +72,7 @@ def start(jobs, draft, base) -> Callable[..., Job]:
 @pytest.fixture
 def scheduler(tmp_path, jobs, monkeypatch) -> Iterator[Scheduler]:
     """Not started yet. When the test ends it is closed, and so is every job."""
-    monkeypatch.setattr(settings_module, "PROGRAM", PROGRAM)
+    monkeypatch.setattr(command_module, "PROGRAM", PROGRAM)
     monkeypatch.setattr(scheduler_module, "_POLL_SECONDS", 0.05)
     scheduler = Scheduler(tmp_path / "root")
     yield scheduler
@@ -190,8 +191,8 @@ def test_one_at_a_time_over_all_homes_and_studios(jobs, start, scheduler, tmp_pa
 def test_a_job_outlives_the_studio_and_is_found_again(jobs, start, scheduler, tmp_path):
     code = (
         f"import sys, time; sys.path.insert(0, {str(TESTS.parent)!r})\n"
-        "from mmgen.jobs import Scheduler, settings\n"
-        f"settings.PROGRAM = {PROGRAM!r}\n"
+        "from mmgen.jobs import Scheduler, command\n"
+        f"command.PROGRAM = {PROGRAM!r}\n"
         f"Scheduler({str(tmp_path / 'root')!r}).start(); time.sleep(600)"
     )
     job, waiting = start("endless"), start()
@@ -342,22 +343,22 @@ def test_what_a_crash_left_is_swept_and_what_is_at_work_is_not(jobs, start, sche
 
 def test_a_job_that_cannot_be_is_refused_in_a_sentence(jobs, draft, base, tmp_path):
     for settings, words in (
-        (Settings(preset="all"), "no preset 'all'"),
-        (Settings(minutes=None), "how long"),
-        (Settings(minutes=float("nan")), "how long"),
-        (Settings(steps=0), "at least 1"),
-        (Settings(prior=1.0), "0 to 0.9"),
-        (Settings(seed=-1), "0 or more"),
+        (FinetuneSettings(preset="all"), "no preset 'all'"),
+        (FinetuneSettings(minutes=None), "how long"),
+        (FinetuneSettings(minutes=float("nan")), "how long"),
+        (FinetuneSettings(steps=0), "at least 1"),
+        (FinetuneSettings(prior=1.0), "0 to 0.9"),
+        (FinetuneSettings(seed=-1), "0 or more"),
     ):
         with pytest.raises(UserError, match=words):
             jobs.start(draft, base, "x", settings)
     with pytest.raises(UserError, match="no name"):
-        jobs.start(draft, base, " \n\u200b", Settings())
+        jobs.start(draft, base, " \n\u200b", FinetuneSettings())
     with pytest.raises(UserError, match="no checkpoint"):
-        jobs.start(draft, tmp_path / "gone", "x", Settings())
+        jobs.start(draft, tmp_path / "gone", "x", FinetuneSettings())
     draft.clear()
     with pytest.raises(UserError, match="no pairs"):
-        jobs.start(draft, base, "x", Settings())
+        jobs.start(draft, base, "x", FinetuneSettings())
     assert [path.name for path in jobs.folder.iterdir()] == ["lock"]
     for job_id in ("../../x", "", "20260101-000000-abcdef12"):
         with pytest.raises(UserError, match="not there"):

@@ -18,8 +18,9 @@ from killed import newest
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.data.draft import Draft
-from mmgen.jobs import Jobs, Settings
+from mmgen.jobs import Jobs
 from mmgen.training.common.control import status
+from mmgen.training.finetune.settings import FinetuneSettings
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def test_two_kills_of_the_studio_and_its_job(tiny_checkpoint, pairs, tmp_path):
     draft = Draft(home / "drafts" / "one")
     draft.add_folder(pairs)
     jobs = Jobs(home)
-    settings = Settings(minutes=60, tune_autoencoder=False)
+    settings = FinetuneSettings(minutes=60, tune_autoencoder=False)
     job = jobs.start(draft, tiny_checkpoint, "creatures", settings).id
     reached = 0
     for number in range(2):

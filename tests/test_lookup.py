@@ -13,7 +13,7 @@ from tiny_memory import LABELS, STYLES, with_tiny_memory
 
 from mmgen.checkpoints import load_pipeline
 from mmgen.data.folder import load_pairs
-from mmgen.data.memmap import pack_pictures
+from mmgen.data.memmap import pack_images
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.memory import Memory, encoder_fingerprint, quantise
 from mmgen.pipeline import MultimodalGANPipeline
@@ -54,10 +54,10 @@ def pairs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cache(pipe, pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    pictures = pack_pictures(pairs, 32, folder)
+    images = pack_images(pairs, 32, folder)
     cnn = PyramidCNN(pipe.image_encoder, [0.5] * 3, [0.5] * 3)
     networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
-    made = build_cache(pairs, pictures, *networks, folder, torch.device("cpu"))
+    made = build_cache(pairs, images, *networks, folder, torch.device("cpu"))
     # The untrained encoder's latents hardly differ; these are as large as a trained one's.
     return replace(made, latents=made.latents / made.latents.float().std())
 

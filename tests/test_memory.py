@@ -153,7 +153,7 @@ def mine(pipe) -> MultimodalGANPipeline:
     return copy.deepcopy(pipe)
 
 
-def picture(seed: int) -> Image.Image:
+def image(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 7, 4), dtype=np.uint8))
 
 
@@ -242,7 +242,7 @@ def test_several_things_are_looked_up_together_where_something_is_like_all_of_th
 
 @pytest.mark.parametrize("label", ["cat on a mat", "a cat on a mat"])
 def test_what_was_asked_for_is_not_found_whether_its_label_has_an_article(mine, label):
-    (entry,) = mine.memory.add([picture(1)], label, style="flat")
+    (entry,) = mine.memory.add([image(1)], label, style="flat")
     for prompt, never in (("a cat on a mat, flat style", True), ("a cat on a mat, round style", False)):
         query = mine.memory_query(prompt)
         assert mine.memory.nearest(query.whole) > SAME
@@ -257,9 +257,7 @@ def test_words_that_are_like_nothing_give_a_note(mine):
 
 def test_what_is_added_is_found_and_goes_when_it_is_removed(mine):
     before, drawn = mine.memory.levels.clone(), mine("a green circle", seed=1).images[0].tobytes()
-    added = mine.memory.add(
-        [picture(1), picture(2)], ["a green circle, on style", "red apple"], style="on", author="Cy"
-    )
+    added = mine.memory.add([image(1), image(2)], ["a green circle, on style", "red apple"], style="on", author="Cy")
     assert added == [36, 37] and len(mine.memory) == 38
     assert mine.memory.about(36) == {
         **{"label": "a green circle", "style": "on"},
@@ -267,7 +265,7 @@ def test_what_is_added_is_found_and_goes_when_it_is_removed(mine):
     }
     assert torch.equal(mine.memory.levels, before) and len(mine.memory.config.texts) == 13
     assert mine.memory.concept[37] == mine.memory.concept[0] and mine.memory.concept[36] not in mine.memory.concept[:36]
-    latent = mine.encode_pictures([picture(1)])
+    latent = mine.encode_images([image(1)])
     assert (mine.memory.latents(torch.tensor([36])) - latent).abs().mean() < 0.25 * latent.std()
     found = mine("a green circle, round style", seed=1, truncation=0.0)
     assert "a green circle" in [one.label for one in found.drawn_from[0]]
@@ -281,11 +279,11 @@ def test_what_is_added_is_found_and_goes_when_it_is_removed(mine):
 
 
 def test_the_same_picture_with_the_same_words_is_one_entry(mine):
-    first = mine.memory.add([picture(5)], "a star", style="flat")
-    again = mine.memory.add([picture(5), picture(5), picture(6)], ["a star"] * 3, style="round", licence="MIT")
+    first = mine.memory.add([image(5)], "a star", style="flat")
+    again = mine.memory.add([image(5), image(5), image(6)], ["a star"] * 3, style="round", licence="MIT")
     assert first == [36] and again == [36, 36, 37] and len(mine.memory) == 38
     assert mine.memory.about(36)["style"] == "round" and mine.memory.about(36)["licence"] == "MIT"
-    assert mine.memory.add([picture(5)], "another star") == [38]
+    assert mine.memory.add([image(5)], "another star") == [38]
 
 
 def test_removing_by_number_style_and_source(mine):
@@ -309,9 +307,9 @@ def test_removing_by_number_style_and_source(mine):
 
 def test_an_empty_memory_takes_its_levels_from_what_is_added_first(pipe):
     empty = MultimodalGANPipeline(**{**pipe.components, "memory": None})
-    empty.memory.add([picture(1)], "a cat")
+    empty.memory.add([image(1)], "a cat")
     levels = empty.memory.levels.clone()
-    empty.memory.add([picture(2)], "a dog")
+    empty.memory.add([image(2)], "a dog")
     assert torch.equal(empty.memory.levels, levels) and levels.any()
     assert [one.label for one in empty("a cat").drawn_from[0]] == ["a dog"]
 
@@ -320,19 +318,19 @@ def test_what_cannot_be_added_changes_nothing(mine):
     before = copy.deepcopy(mine.memory.state_dict()), dict(mine.memory.config)
     for wrong, words in (
         (([], []), "no pictures"),
-        (([picture(1)], ["a", "b"]), "2 captions for 1 pictures"),
-        (([picture(1), picture(2)], ["a", " "]), "Picture 2 has no caption"),
-        (([picture(1), b"no picture"], ["a", "b"]), "could not be read"),
-        (([picture(1)], ["a"], ["x", "y"]), "The style must be"),
+        (([image(1)], ["a", "b"]), "2 captions for 1 pictures"),
+        (([image(1), image(2)], ["a", " "]), "Picture 2 has no caption"),
+        (([image(1), b"no picture"], ["a", "b"]), "could not be read"),
+        (([image(1)], ["a"], ["x", "y"]), "The style must be"),
     ):
         with pytest.raises(UserError, match=words):
             mine.memory.add(*wrong)
     assert dict(mine.memory.config) == before[1]
     assert all(torch.equal(value, mine.memory.state_dict()[name]) for name, value in before[0].items())
     with pytest.raises(UserError, match="belongs to no model"):
-        copy.deepcopy(mine.memory).add([picture(1)], "a")
+        copy.deepcopy(mine.memory).add([image(1)], "a")
     mine.memory.freeze()
-    for change in (lambda: mine.memory.add([picture(1)], "a"), lambda: mine.memory.remove([0])):
+    for change in (lambda: mine.memory.add([image(1)], "a"), lambda: mine.memory.remove([0])):
         with pytest.raises(UserError, match="shared by everybody"):
             change()
     copy.deepcopy(mine).memory.remove([0])
@@ -346,7 +344,7 @@ def test_a_memory_does_not_keep_its_pipeline_alive(pipe):
     gc.collect()
     assert gone() is None
     with pytest.raises(UserError, match="belongs to no model"):
-        memory.add([picture(1)], "a")
+        memory.add([image(1)], "a")
     MultimodalGANPipeline(**{**pipe.components, "memory": memory}).memory.remove([0])
 
 
@@ -357,7 +355,7 @@ def test_the_encoders_are_known_by_their_weights(pipe, mine):
     mine.autoencoder.scale.mul_(2)
     assert pipe.memory.config.image_encoder_hash != encoder_fingerprint(mine.autoencoder)
     with pytest.raises(UserError, match="made by another autoencoder"):
-        mine.memory.add([picture(1)], "a")
+        mine.memory.add([image(1)], "a")
     assert pipe.memory.config.text_encoder_hash == fingerprint(mine.text_encoder)
 
 
@@ -368,7 +366,7 @@ def test_the_encoders_are_known_by_their_weights(pipe, mine):
 def saved(pipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     changed = copy.deepcopy(pipe)
-    changed.memory.add([picture(1)], "a green circle", style="on", source="mine", licence="CC0-1.0", author="Cy")
+    changed.memory.add([image(1)], "a green circle", style="on", source="mine", licence="CC0-1.0", author="Cy")
     changed.memory.remove([3, 30])
     changed.save_pretrained(folder / "whole")
     save_checkpoint(folder / "half", changed, [["a red apple"]])
@@ -384,7 +382,7 @@ def test_saving_and_loading_draws_the_same(saved):
     again = copy.deepcopy(whole)
     drawn = whole("a red apple, flat style", seed=4)
     assert again("a red apple, flat style", seed=4).images[0].tobytes() == drawn.images[0].tobytes()
-    assert again.memory.add([picture(9)], "a dog") == [35] and len(whole.memory) == 35  # Bound to the copy alone.
+    assert again.memory.add([image(9)], "a dog") == [35] and len(whole.memory) == 35  # Bound to the copy alone.
     assert half("a red apple, flat style", seed=4).drawn_from[0][0].entry == drawn.drawn_from[0][0].entry
 
 
@@ -396,7 +394,7 @@ def test_a_memory_by_itself(saved, pipe, mine, tmp_path):
     drawn = [one("a red apple, flat style", seed=4).drawn_from[0] for one in (mine, other)]
     assert [[one.entry for one in shares] for shares in drawn][0] == [one.entry for one in drawn[1]]
     alone.save(tmp_path / "again")
-    mine.memory.add([picture(3)], "a")
+    mine.memory.add([image(3)], "a")
     mine.memory.save(tmp_path / "again")
     assert len(open_memory(tmp_path / "again")) == 36 and [path.name for path in tmp_path.iterdir()] == ["again"]
     (tmp_path / "again" / "config.json").write_text("{}")
@@ -501,12 +499,12 @@ def test_a_memory_that_no_generator_reads_is_refused(saved, tmp_path_factory, tm
 def test_the_page_leaves_the_shared_memory_alone(mine):
     from mmgen.services.inference import GenerationRequest, InferenceService
 
-    studio = InferenceService(mine)
+    service = InferenceService(mine)
     before = copy.deepcopy(mine.memory.state_dict())
-    studio.draw(GenerationRequest("a red apple", seed=1))
+    service.draw(GenerationRequest("a red apple", seed=1))
     assert all(torch.equal(value, mine.memory.state_dict()[name]) for name, value in before.items())
     with pytest.raises(UserError, match="shared by everybody"):
-        studio.pipe.memory.add([picture(1)], "a")
+        service.pipe.memory.add([image(1)], "a")
 
 
 def test_the_tiny_memory_is_what_its_tests_say(pipe):

@@ -23,9 +23,10 @@ from mmgen.data.draft import Draft
 from mmgen.errors import UserError
 from mmgen.home import home
 from mmgen.hub.publish import Published, PublishedFile
-from mmgen.jobs import Jobs, Settings
+from mmgen.jobs import Jobs
 from mmgen.services.background import BackgroundTask, KeyedMutex
 from mmgen.training.common.checkpoint import save_checkpoint
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.common.from_hub import names_of
 from mmgen.ui.publish.words import card_shown, files_table, megabytes, slug
 
@@ -68,9 +69,9 @@ def job(folder, checkpoint) -> str:
         patch.setenv("MMGEN_HOME", str(folder / "home"))
         draft = Draft(home() / "drafts" / ("0" * 32))
         Image.new("RGB", (40, 40), "red").save(folder / "red.png")
-        draft.add_pictures([folder / "red.png"], ["a red star"])
+        draft.add_images([folder / "red.png"], ["a red star"])
         jobs = Jobs(home())
-        made = jobs.start(draft, checkpoint, "My <Stars>", Settings())
+        made = jobs.start(draft, checkpoint, "My <Stars>", FinetuneSettings())
         jobs.stop(made.id)
         pipe = tiny_pipeline(folder / "other-parts")
         pipe.autoencoder.scale.fill_(3.0)

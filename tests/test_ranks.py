@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from tars import picture, write_shard
+from tars import image, write_shard
 from tiny import tiny_encoders
 
 from mmgen import MultimodalGANPipeline
@@ -72,7 +72,7 @@ def common(tmp_path_factory) -> list[object]:
         for colour in ("red", "green", "blue", "black", "white", "yellow"):
             for style in ("flat", "round"):
                 text = f"{colour} apple {shard}"
-                members[f"{colour}-{style}.png"] = picture(colour)
+                members[f"{colour}-{style}.png"] = image(colour)
                 members[f"{colour}-{style}.json"] = {"text": text, "captions": [f"{text}, {style}"], "style": style}
         write_shard(folder / f"shards/apples-{shard}.tar", members)
     bert, tokenizer, cnn, processor = tiny_encoders(folder / "parts")
@@ -170,7 +170,7 @@ def test_two_ranks_train_the_autoencoder_on_one_cache(common, tmp_path):
 
 def test_what_is_wrong_ends_all_ranks_with_a_sentence(common, tmp_path):
     options = [*common, "--cache", tmp_path / "cache", "--output", tmp_path / "run", "--crop", 32, "--steps", 3]
-    options[1] = write_shard(tmp_path / "bad.tar", {"a.png": picture()[:40]})
+    options[1] = write_shard(tmp_path / "bad.tar", {"a.png": image()[:40]})
     process = start(*TWO_HERE, "-m", "mmgen", "train", "autoencoder", *options)
     said, _ = process.communicate(timeout=WAIT)
     assert process.returncode != 0 and "mmgen: a.png in bad.tar could not be read as a picture" in said

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tars import picture, write_shard
+from tars import image, write_shard
 from tiny import tiny_encoders
 
 from mmgen.data.folder import load_pairs
-from mmgen.data.memmap import cached_memmap, pack_pictures
-from mmgen.data.shards import open_picture
+from mmgen.data.memmap import cached_memmap, pack_images
+from mmgen.data.shards import open_image_at
 from mmgen.errors import UserError
 from mmgen.images import square
 from mmgen.models.autoencoder import ImageAutoencoder
@@ -32,7 +32,7 @@ def refused(source: Path | str, **options) -> str:
 
 
 def colours(rows) -> list[tuple[int, ...]]:
-    return [open_picture(image["path"]).getpixel((0, 0))[:3] for image in rows["image"]]
+    return [open_image_at(image["path"]).getpixel((0, 0))[:3] for image in rows["image"]]
 
 
 def test_pictures_captions_and_records_of_one_key_belong_together(tmp_path):
@@ -40,14 +40,14 @@ def test_pictures_captions_and_records_of_one_key_belong_together(tmp_path):
     shard = write_shard(
         tmp_path / "pets.tar",
         {
-            "./a.png": picture("red"),
+            "./a.png": image("red"),
             "./a.json": record,
             "./a.txt": "not read",
             "deep/b.json": {"url": "x", "split": "test"},
-            "deep/b.JPG": picture("white", "JPEG"),
+            "deep/b.JPG": image("white", "JPEG"),
             "deep/b.txt": "a dog\n\n a beast \n",
-            "c.seg.png": picture("black"),
-            "c.webp": picture("white", "WEBP"),
+            "c.seg.png": image("black"),
+            "c.webp": image("white", "WEBP"),
             "c.txt": "snow",
             "c.cls": "7",
             "._c.png": b"x",
@@ -68,7 +68,7 @@ def test_pictures_captions_and_records_of_one_key_belong_together(tmp_path):
 def test_a_folder_a_pattern_and_a_list_of_shards(tmp_path):
     for number in range(12):
         write_shard(
-            tmp_path / f"set/pets-{number:03}.tar", {f"{number}.png": picture(), f"{number}.txt": f"pet {number}"}
+            tmp_path / f"set/pets-{number:03}.tar", {f"{number}.png": image(), f"{number}.txt": f"pet {number}"}
         )
     numbered = [f"pet {number}" for number in range(12)]
     assert load_pairs(tmp_path / "set")["train"]["text"][:] == numbered
@@ -82,7 +82,7 @@ def test_a_folder_a_pattern_and_a_list_of_shards(tmp_path):
 
 def test_splits_come_from_sub_folders_names_and_records(tmp_path):
     for name in ("val/pets-0.tar", "pets-test-0.tar", "pets-0.tar", "train/latest.tar"):
-        write_shard(tmp_path / "test" / name, {"a.png": picture(), "a.txt": name})
+        write_shard(tmp_path / "test" / name, {"a.png": image(), "a.txt": name})
     texts = {split: rows["text"][:] for split, rows in load_pairs(tmp_path / "test").items()}
     assert texts == {
         "train": ["pets-0.tar", "train/latest.tar"],
@@ -92,8 +92,8 @@ def test_splits_come_from_sub_folders_names_and_records(tmp_path):
 
 
 def test_an_archive_beside_pictures_is_not_the_data(tmp_path):
-    write_shard(tmp_path / "backup.tar", {"a.png": picture(), "a.txt": "packed"})
-    (tmp_path / "b.png").write_bytes(picture())
+    write_shard(tmp_path / "backup.tar", {"a.png": image(), "a.txt": "packed"})
+    (tmp_path / "b.png").write_bytes(image())
     (tmp_path / "b.txt").write_text("loose")
     assert load_pairs(tmp_path)["train"]["text"][:] == ["loose"]
 
@@ -101,7 +101,7 @@ def test_an_archive_beside_pictures_is_not_the_data(tmp_path):
 def test_long_names_and_other_languages(tmp_path):
     long = "folder/" * 30 + "猫" * 40
     for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
-        shard = write_shard(tmp_path / f"{form}.tar", {f"{long}.png": picture("blue"), f"{long}.txt": "一只猫"}, form)
+        shard = write_shard(tmp_path / f"{form}.tar", {f"{long}.png": image("blue"), f"{long}.txt": "一只猫"}, form)
         data = load_pairs(shard)["train"]
         assert data["text"][:] == ["一只猫"] and colours(data) == [(0, 0, 255)]
 
@@ -109,15 +109,15 @@ def test_long_names_and_other_languages(tmp_path):
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ({"a.png": picture()}, "a.png in bad.tar has no caption"),
+        ({"a.png": image()}, "a.png in bad.tar has no caption"),
         ({"a.txt": "one"}, "bad.tar holds a caption but no picture named a"),
-        ({"a.png": picture(), "a.jpg": picture(), "a.txt": "x"}, "bad.tar holds several pictures named a"),
-        ({"a.png": picture(), "a.json": "{oops}"}, "a.json in bad.tar is not JSON"),
-        ({"a.png": picture(), "a.json": "[]"}, "a.json in bad.tar is not a JSON object"),
-        ({"a.png": picture(), "a.json": {"text": ["x"]}}, "a.png in bad.tar has a text that is not text"),
-        ({"a.png": picture(), "a.txt": "ça".encode("latin-1")}, "a.txt in bad.tar is not text in UTF-8"),
-        ({"a.png": picture(), "a.txt": "x" * 1_000_001}, "a.txt in bad.tar is larger than 1 MB"),
-        ({"caf\udce9.png": picture()}, "caf?.png in bad.tar has a name"),
+        ({"a.png": image(), "a.jpg": image(), "a.txt": "x"}, "bad.tar holds several pictures named a"),
+        ({"a.png": image(), "a.json": "{oops}"}, "a.json in bad.tar is not JSON"),
+        ({"a.png": image(), "a.json": "[]"}, "a.json in bad.tar is not a JSON object"),
+        ({"a.png": image(), "a.json": {"text": ["x"]}}, "a.png in bad.tar has a text that is not text"),
+        ({"a.png": image(), "a.txt": "ça".encode("latin-1")}, "a.txt in bad.tar is not text in UTF-8"),
+        ({"a.png": image(), "a.txt": "x" * 1_000_001}, "a.txt in bad.tar is larger than 1 MB"),
+        ({"caf\udce9.png": image()}, "caf?.png in bad.tar has a name"),
         ({}, "There are no pictures in"),
     ],
 )
@@ -134,7 +134,7 @@ def test_links_are_refused(tmp_path):
 
 
 def test_damaged_shards_are_named(tmp_path):
-    members = {f"{number}.png": picture() for number in range(4)}
+    members = {f"{number}.png": image() for number in range(4)}
     content = write_shard(tmp_path / "good.tar", members).read_bytes()
     second = content.index(b"1.png")
     for name, damaged in (
@@ -150,32 +150,32 @@ def test_damaged_shards_are_named(tmp_path):
 
 
 def test_shards_and_their_unpacked_folder_give_the_same_pictures(tmp_path):
-    members = {f"{colour}.png": picture(colour) for colour in ("red", "green", "blue", "white")}
+    members = {f"{colour}.png": image(colour) for colour in ("red", "green", "blue", "white")}
     write_shard(tmp_path / "shards/0.tar", dict(list(members.items())[:2]))
     write_shard(tmp_path / "shards/1.tar", dict(list(members.items())[2:]))
-    packed = pack_pictures(load_pairs(tmp_path / "shards", need_text=False)["train"], 16, tmp_path / "cache")
+    packed = pack_images(load_pairs(tmp_path / "shards", need_text=False)["train"], 16, tmp_path / "cache")
     loose = np.stack([square(Image.open(io.BytesIO(content)), 16) for content in members.values()])
     assert np.array_equal(packed, loose)
     assert len(list((tmp_path / "cache").iterdir())) == 1 and {p.name for p in tmp_path.iterdir()} == {
         "shards",
         "cache",
     }
-    again = pack_pictures(load_pairs(tmp_path / "shards", need_text=False)["train"], 16, tmp_path / "cache")
+    again = pack_images(load_pairs(tmp_path / "shards", need_text=False)["train"], 16, tmp_path / "cache")
     assert again.filename == packed.filename
-    write_shard(tmp_path / "shards/1.tar", {"red.png": picture("red", "BMP"), "green.png": picture("green")})
-    other = pack_pictures(load_pairs(tmp_path / "shards", need_text=False)["train"], 16, tmp_path / "cache")
+    write_shard(tmp_path / "shards/1.tar", {"red.png": image("red", "BMP"), "green.png": image("green")})
+    other = pack_images(load_pairs(tmp_path / "shards", need_text=False)["train"], 16, tmp_path / "cache")
     assert other.filename != packed.filename and np.array_equal(other[2], loose[0])
 
 
 def test_a_damaged_picture_in_a_shard_is_named_and_leaves_nothing_behind(tmp_path):
-    shard = write_shard(tmp_path / "pets.tar", {"a.png": picture(), "b.png": picture()[:40]})
+    shard = write_shard(tmp_path / "pets.tar", {"a.png": image(), "b.png": image()[:40]})
     data = load_pairs(shard, need_text=False)["train"]
     with pytest.raises(UserError, match="b.png in pets.tar could not be read as a picture"):
-        pack_pictures(data, 16, tmp_path / "cache")
+        pack_images(data, 16, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
     shard.unlink()
     with pytest.raises(UserError, match="pets.tar can no longer be read"):
-        open_picture(data[0]["image"]["path"])
+        open_image_at(data[0]["image"]["path"])
 
 
 def test_arrays_are_filled_whole_or_not_at_all(tmp_path):
@@ -205,20 +205,20 @@ def test_arrays_larger_than_the_memory_in_use(tmp_path):
     """Pictures, latents, tokens and codes are written as they are made."""
     members: dict[str, bytes | str] = {}
     for number in range(400):
-        members |= {f"{number}.png": picture(), f"{number}.txt": f"a red cat of {number % 200}"}
+        members |= {f"{number}.png": image(), f"{number}.txt": f"a red cat of {number % 200}"}
     data = load_pairs(write_shard(tmp_path / "pets.tar", members))["train"]
     bert, tokenizer, cnn, processor = tiny_encoders(tmp_path / "encoders")
     autoencoder = ImageAutoencoder(widths=(16, 16, 16), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1))
     cnn = PyramidCNN(cnn, processor.image_mean, processor.image_std)
     tracemalloc.start()
     try:
-        pictures = pack_pictures(data, 128, tmp_path)
+        images = pack_images(data, 128, tmp_path)
         device = next(cnn.parameters()).device
-        cache = build_cache(data, pictures, bert, tokenizer, cnn, autoencoder, tmp_path, device)
+        cache = build_cache(data, images, bert, tokenizer, cnn, autoencoder, tmp_path, device)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert pictures.nbytes > 25_000_000
+    assert images.nbytes > 25_000_000
     assert peak < 6_000_000
     assert len(cache.latents) == len(cache.codes) == 400 and cache.codes.isfinite().all()
     assert cache.words.any(1).all() and len(cache.words) == cache.offsets[-1]

@@ -28,7 +28,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from test_browser import browser  # noqa: F401
 from test_jobs import until
-from test_train_page import draw_pictures
+from test_train_page import draw_images
 
 from mmgen.ui.web.visitors import COOKIE
 
@@ -102,8 +102,8 @@ def visit(url: str, place: Path) -> Client:
 def ann(url, place) -> SimpleNamespace:
     """A visitor by gradio_client with a draft and a job that has a result."""
     client = visit(url, place)
-    pictures = draw_pictures(place, 3)
-    given = {"files": [handle_file(one) for one in pictures], "captions": ["one", "two", SECRET]}
+    images = draw_images(place, 3)
+    given = {"files": [handle_file(one) for one in images], "captions": ["one", "two", SECRET]}
     pairs, _ = client.predict(**given, api_name="/check_pairs")
     with pytest.raises(AppError, match="may take 15 minutes here"):
         client.predict(draft=pairs, minutes=16, api_name="/start_training")
@@ -113,7 +113,7 @@ def ann(url, place) -> SimpleNamespace:
         client.predict(draft=pairs, steps=2, api_name="/start_training")
     until(lambda: client.predict(job, api_name="/training_state")["state"] not in ("queued", "running"))
     assert client.predict(job, api_name="/training_state")["result"]
-    return SimpleNamespace(client=client, draft=pairs, job=job, pictures=pictures)
+    return SimpleNamespace(client=client, draft=pairs, job=job, images=images)
 
 
 def test_only_what_the_page_needs_is_sent(deployed, hub, deploy, tiny_checkpoint):
@@ -142,8 +142,8 @@ def test_only_what_the_page_needs_is_sent(deployed, hub, deploy, tiny_checkpoint
 
 
 def test_it_starts_by_itself_and_draws(url, place):
-    picture, facts = visit(url, place).predict(prompt="a red apple", api_name="/preview")
-    assert Image.open(picture).size == (32, 32) and facts["device"].startswith("CPU")
+    image, facts = visit(url, place).predict(prompt="a red apple", api_name="/preview")
+    assert Image.open(image).size == (32, 32) and facts["device"].startswith("CPU")
 
 
 def test_no_endpoint_reaches_what_is_anothers(ann, url, place):
@@ -159,12 +159,12 @@ def test_no_endpoint_reaches_what_is_anothers(ann, url, place):
         if not asked:
             continue
         rest = {"name": "ben/stolen"} if "publish" in endpoint else {}
-        rest |= {"pictures": [handle_file(ann.pictures[0])]} if endpoint == "/describe" else {}
+        rest |= {"pictures": [handle_file(ann.images[0])]} if endpoint == "/describe" else {}
         with pytest.raises(AppError, match="not there any more|no model|no pairs|Choose another|sign|Nobody"):
             print(endpoint, ben.predict(**asked, **rest, api_name=endpoint))
         refused.add(endpoint)
     assert {"/check_pairs", "/start_training", "/delete_training", "/generate", "/publish_dry_run"} <= refused
-    own, _ = ben.predict(files=[handle_file(ann.pictures[0])], api_name="/check_pairs")
+    own, _ = ben.predict(files=[handle_file(ann.images[0])], api_name="/check_pairs")
     with pytest.raises(AppError, match="no model|not there any more"):
         print(ben.predict(draft=own, base=ann.job, steps=1, api_name="/start_training"))
     assert ann.client.predict(ann.job, api_name="/training_state")["result"]
@@ -262,7 +262,7 @@ def test_the_pages_of_other_sites_are_answered_nothing(url):
 
 
 def test_two_browsers_and_a_reload(browser, url, place):
-    pictures = draw_pictures(place, 2)
+    images = draw_images(place, 2)
 
     def open_train(context):
         page = context.new_page()
@@ -273,7 +273,7 @@ def test_two_browsers_and_a_reload(browser, url, place):
 
     first, second = browser.new_context(), browser.new_context()
     cat, dog = open_train(first), open_train(second)
-    cat.locator("#drop input[type=file]").set_input_files(pictures)
+    cat.locator("#drop input[type=file]").set_input_files(images)
     expect(cat.locator("#pairs .pair")).to_have_count(2, timeout=WAIT * 1000)
     cat.reload()
     cat.get_by_role("tab", name="Train").click()
@@ -286,7 +286,7 @@ def test_two_browsers_and_a_reload(browser, url, place):
     dog.reload()
     expect(dog.locator("#preview img")).to_be_visible(timeout=WAIT * 1000)
     dog.get_by_role("tab", name="Train").click()
-    dog.locator("#drop input[type=file]").set_input_files(pictures[:1])  # In the other's draft they would be three.
+    dog.locator("#drop input[type=file]").set_input_files(images[:1])  # In the other's draft they would be three.
     expect(dog.locator("#pairs .pair")).to_have_count(1, timeout=WAIT * 1000)
     cat.reload()
     cat.get_by_role("tab", name="Train").click()
@@ -311,8 +311,8 @@ def test_who_signs_in_has_their_things_on_every_device(tiny_checkpoint, tmp_path
 
     with serve(tiny_checkpoint, tmp_path, **oauth) as url:
         assert "sign-in" in urllib.request.urlopen(f"{url}config").read().decode()
-        picture = handle_file(draw_pictures(tmp_path, 1)[0])
-        pairs, _ = device(url, "ann").predict(files=[picture], captions=["mine"], api_name="/check_pairs")
+        image = handle_file(draw_images(tmp_path, 1)[0])
+        pairs, _ = device(url, "ann").predict(files=[image], captions=["mine"], api_name="/check_pairs")
         again = device(url, "ann").predict(draft=pairs, api_name="/check_pairs")[1]["pairs"]
         assert [pair["text"] for pair in again] == ["mine"]
         for stranger in (device(url, "ben"), device(url, "ann", "a guess")):

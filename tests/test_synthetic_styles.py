@@ -21,17 +21,17 @@ from mmgen.training.memory import build_memory
 @pytest.fixture(scope="module")
 def face() -> Image.Image:
     """A yellow face with eyes and a mouth, green where it is fully transparent."""
-    picture = Image.new("RGBA", (256, 256), (0, 255, 0, 0))
-    canvas = ImageDraw.Draw(picture)
+    image = Image.new("RGBA", (256, 256), (0, 255, 0, 0))
+    canvas = ImageDraw.Draw(image)
     canvas.ellipse((28, 28, 228, 228), fill=(255, 200, 40, 255))
     for x in (90, 150):
         canvas.ellipse((x, 90, x + 24, 124), fill=(60, 40, 20, 255))
     canvas.rectangle((90, 165, 168, 178), fill=(60, 40, 20, 255))
-    return picture
+    return image
 
 
-def pixels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture).astype(int)
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
 
 
 @pytest.mark.parametrize("number", range(1, 41))

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 from test_browser import browser, open_page, source, wait_for_another  # noqa: F401
-from test_train_page import draw_pictures
+from test_train_page import draw_images
 
 WAIT = 120_000
 TYPED = "a red <i>star</i> {{x}}"
@@ -30,7 +30,7 @@ def test_pictures_become_a_model_that_draws(open_page, tmp_path):
     page = open_page()
     page.get_by_role("tab", name="Train").click()
     (tmp_path / "renamed.png").write_text("I am no picture.")
-    files = [*draw_pictures(tmp_path, 4), tmp_path / "renamed.png"]
+    files = [*draw_images(tmp_path, 4), tmp_path / "renamed.png"]
     page.locator("#drop input[type=file]").set_input_files(files)
     captions = page.locator("#pairs textarea")
     expect(captions).to_have_count(4, timeout=WAIT)
@@ -91,7 +91,7 @@ def test_pictures_become_a_model_that_draws(open_page, tmp_path):
 def test_a_phone_shows_the_tab_without_scrolling_sideways(open_page, tmp_path):
     page = open_page("?__theme=dark", viewport={"width": 390, "height": 844})
     page.get_by_role("tab", name="Train").click()
-    page.locator("#drop input[type=file]").set_input_files(draw_pictures(tmp_path, 2))
+    page.locator("#drop input[type=file]").set_input_files(draw_images(tmp_path, 2))
     expect(page.locator("#pairs .pair")).to_have_count(2, timeout=WAIT)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("button", name="Clear", exact=True).click()

@@ -18,8 +18,9 @@ from mmgen.errors import UserError
 from mmgen.home import home
 from mmgen.services.drafts import DraftService
 from mmgen.services.models import DEFAULT, Models
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.page import build_page
-from mmgen.ui.train.plot import COLUMNS, MOST_POINTS, curve, smooth
+from mmgen.ui.train.plot import COLUMNS, MAX_POINTS, curve, smooth
 from mmgen.ui.train.rows import PAGE, findings_data, pairs_data
 from mmgen.ui.train.start import TrainingRequest
 from mmgen.ui.train.words import duration, expected, facts, place, share_done
@@ -43,7 +44,7 @@ def client(page_url, tmp_path_factory) -> Client:
     return Client(page_url, verbose=False, analytics_enabled=False, download_files=str(tmp_path_factory.mktemp("got")))
 
 
-def draw_pictures(folder: Path, count: int) -> list[Path]:
+def draw_images(folder: Path, count: int) -> list[Path]:
     """Pictures of one shape each, in different places and colours."""
     paths = []
     for number in range(count):
@@ -56,8 +57,8 @@ def draw_pictures(folder: Path, count: int) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> list[Path]:
-    return draw_pictures(tmp_path_factory.mktemp("pictures"), 5)
+def images(tmp_path_factory) -> list[Path]:
+    return draw_images(tmp_path_factory.mktemp("pictures"), 5)
 
 
 def check(client: Client, files, **values):
@@ -73,36 +74,34 @@ def test_the_endpoints_are_named_and_described(client):
     ]  # fmt: skip
 
 
-def test_pairs_come_in_and_are_checked(client, pictures, tmp_path):
+def test_pairs_come_in_and_are_checked(client, images, tmp_path):
     text = tmp_path / "renamed.png"
     text.write_text("I am no picture.")
-    draft, found = check(client, pictures[:2], captions=["a <b>red</b> dog", "кошка"])
+    draft, found = check(client, images[:2], captions=["a <b>red</b> dog", "кошка"])
     assert [pair["text"] for pair in found["pairs"]] == ["a <b>red</b> dog", "кошка"]
     assert "few" in {finding["kind"] for finding in found["findings"]}
-    again, found = check(client, [pictures[2], text], draft=draft)
+    again, found = check(client, [images[2], text], draft=draft)
     assert again == draft and len(found["pairs"]) == 3
     assert len(found["refused"]) == 1 and "renamed.png could not be read as a picture" in found["refused"][0]
     assert any("No caption" in words for words in found["pairs"][2]["problems"])
 
 
-def test_a_zip_comes_in_and_a_bomb_does_not(client, pictures, tmp_path):
+def test_a_zip_comes_in_and_a_bomb_does_not(client, images, tmp_path):
     with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as packed:
-        packed.write(pictures[0], "one.png")
+        packed.write(images[0], "one.png")
         packed.writestr("one.txt", "a star")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("zeros.png", b"\0" * 60_000_000)
     with zipfile.ZipFile(tmp_path / "outside.zip", "w") as packed:
-        packed.write(pictures[0], "../../outside.png")
+        packed.write(images[0], "../../outside.png")
     draft, found = check(client, [tmp_path / f"{name}.zip" for name in ("pairs", "bomb", "outside")])
     assert [pair["text"] for pair in found["pairs"]] == ["a star"]
     assert len(found["refused"]) == 2 and any("200 times" in words for words in found["refused"])
 
 
 @pytest.mark.slow
-def test_a_job_trains_pauses_goes_on_stops_and_is_drawn_from(client, pictures):
-    draft, _ = check(
-        client, pictures, captions=[f"a {colour} star" for colour in ("red", "blue", "green", "left", "on")]
-    )
+def test_a_job_trains_pauses_goes_on_stops_and_is_drawn_from(client, images):
+    draft, _ = check(client, images, captions=[f"a {colour} star" for colour in ("red", "blue", "green", "left", "on")])
     job = client.predict(
         draft=draft, name="<Sterne>", steps=6000, watch=["a star", "a dog"], api_name="/start_training"
     )
@@ -134,7 +133,7 @@ def wait_for(client: Client, job: str, is_so) -> dict:
 
 
 @pytest.mark.parametrize("wrong", ["../../etc", "..", "", "0" * 32, "a/b", "\0", "20260101-000000-00000000"])
-def test_ids_lead_nowhere_else(client, pictures, wrong):
+def test_ids_lead_nowhere_else(client, images, wrong):
     for act in ("training_state", "training_samples", "pause_training", "stop_training", "resume_training"):
         with pytest.raises(AppError, match="not there any more"):
             client.predict(job=wrong, api_name=f"/{act}")
@@ -142,7 +141,7 @@ def test_ids_lead_nowhere_else(client, pictures, wrong):
         client.predict(draft=wrong, api_name="/start_training")
     if wrong:
         with pytest.raises(AppError, match="not there any more"):
-            check(client, pictures[:1], draft=wrong)
+            check(client, images[:1], draft=wrong)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +162,8 @@ def test_ids_lead_nowhere_else(client, pictures, wrong):
         ({"seed": -1}, "The seed is -1"),
     ],
 )
-def test_bad_settings_give_a_sentence(client, pictures, values, sentence):
-    draft, _ = check(client, pictures[:1])
+def test_bad_settings_give_a_sentence(client, images, values, sentence):
+    draft, _ = check(client, images[:1])
     with pytest.raises(AppError, match=sentence):
         client.predict(draft=draft, **values, api_name="/start_training")
 
@@ -184,9 +183,9 @@ def test_owners_reach_their_own_things_only(monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "me/mine")
     owners = {owner_of(first), owner_of(second), owner_of(None)}
     assert len(owners) == 3 and all(home(owner).parent == tmp_path for owner in owners)
-    desk = DraftService()
-    draft = desk.new_draft(owner_of(first))
-    assert desk.has_draft(owner_of(first), draft) and not desk.has_draft(owner_of(second), draft)
+    drafts = DraftService()
+    draft = drafts.new_draft(owner_of(first))
+    assert drafts.has_draft(owner_of(first), draft) and not drafts.has_draft(owner_of(second), draft)
 
 
 @pytest.mark.parametrize("space", ["", "me/mine"])
@@ -198,12 +197,12 @@ def test_strangers_are_offered_no_folders_of_the_machine(monkeypatch, tmp_path, 
     assert "Data set of the Hugging Face Hub" in labels and ("Folder of this machine" in labels) == (not space)
 
 
-def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, pictures):
+def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, images):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    desk = DraftService()
-    draft = desk.draft("local", draft_id := desk.new_draft("local"))
+    drafts = DraftService()
+    draft = drafts.draft("local", draft_id := drafts.new_draft("local"))
     assert pairs_data(draft_id, draft, None, {})["rows"] == []
-    draft.add_pictures(pictures * 5, ["a star"] * 20 + [""] * 5)
+    draft.add_images(images * 5, ["a star"] * 20 + [""] * 5)
     first = pairs_data(draft_id, draft, None, {})
     assert (first["count"], first["pages"], len(first["rows"]), first["last"]) == (25, 2, PAGE, PAGE)
     last = pairs_data(draft_id, draft, None, {"view": "all", "page": 99})
@@ -212,41 +211,41 @@ def test_a_draft_is_shown_in_pages(monkeypatch, tmp_path, pictures):
     assert len(empty["rows"]) == 5 and empty["rows"][0]["thumbnail"].startswith("data:image/webp")
 
 
-def test_the_doctor_forgets_what_has_changed(monkeypatch, tmp_path, tiny_checkpoint, pictures):
+def test_the_doctor_forgets_what_has_changed(monkeypatch, tmp_path, tiny_checkpoint, images):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    models, desk = Models(load_pipeline(tiny_checkpoint)), DraftService()
-    draft = desk.draft("local", draft_id := desk.new_draft("local"))
-    names = draft.add_pictures([*pictures, pictures[0]], ["", *["a star"] * 5]).names
-    checkup = desk.check("local", draft_id, models.default.pipe, None)
+    models, drafts = Models(load_pipeline(tiny_checkpoint)), DraftService()
+    draft = drafts.draft("local", draft_id := drafts.new_draft("local"))
+    names = draft.add_images([*images, images[0]], ["", *["a star"] * 5]).names
+    checkup = drafts.check("local", draft_id, models.default.pipe, None)
     assert checkup.problems(draft.pair(names[0])) and checkup.worst(draft.pair(names[0])) == "warning"
     draft.set_caption(names[0], "a dog")
     assert not checkup.problems(draft.pair(names[0])) and checkup.worst(draft.pair(names[0])) == "ok"
     assert "1 pair is new or changed" in findings_data(checkup, draft.pairs)["said"]
-    desk.mend("local", draft_id, "duplicate")
+    drafts.apply_fix("local", draft_id, "duplicate")
     assert len(draft) == 5 and "duplicate" not in {one.kind for one in checkup.findings()}
     with pytest.raises(UserError, match="not known any more"):
-        desk.mend("local", draft_id, "duplicate")
+        drafts.apply_fix("local", draft_id, "duplicate")
 
 
-def test_results_are_loaded_when_they_are_drawn_with(monkeypatch, tmp_path, tiny_checkpoint, pictures):
+def test_results_are_loaded_when_they_are_drawn_with(monkeypatch, tmp_path, tiny_checkpoint, images):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path))
-    models, desk = Models(load_pipeline(tiny_checkpoint)), DraftService()
-    draft = desk.draft("local", draft_id := desk.new_draft("local"))
-    draft.add_pictures(pictures[:1])
-    jobs = [TrainingRequest(name=f"job {n}").start("local", desk, models, draft_id) for n in range(3)]
-    assert models.studio("local", jobs[0].id) is models.default
+    models, drafts = Models(load_pipeline(tiny_checkpoint)), DraftService()
+    draft = drafts.draft("local", draft_id := drafts.new_draft("local"))
+    draft.add_images(images[:1])
+    jobs = [TrainingRequest(name=f"job {n}").start("local", drafts, models, draft_id) for n in range(3)]
+    assert models.service("local", jobs[0].id) is models.default
     for job in jobs:
         (job.run / "pipeline").symlink_to(tiny_checkpoint)
     assert [name for name, _ in models.choices("local")][1:4] == ["job 2", "job 1", "job 0"]
-    first = models.studio("local", jobs[0].id)
-    assert first is not models.default and first is models.studio("local", jobs[0].id)
-    assert models.studio("other", jobs[0].id) is models.default
-    models.studio("local", jobs[1].id), models.studio("local", jobs[2].id)
-    assert first is not models.studio("local", jobs[0].id)  # Only three are kept, with the default.
-    desk.jobs("local").delete(jobs[0].id)
-    assert models.studio("local", jobs[0].id) is models.default
+    first = models.service("local", jobs[0].id)
+    assert first is not models.default and first is models.service("local", jobs[0].id)
+    assert models.service("other", jobs[0].id) is models.default
+    models.service("local", jobs[1].id), models.service("local", jobs[2].id)
+    assert first is not models.service("local", jobs[0].id)  # Only three are kept, with the default.
+    drafts.jobs("local").delete(jobs[0].id)
+    assert models.service("local", jobs[0].id) is models.default
     for wrong in (DEFAULT, None, 3, "../x"):
-        assert models.studio("local", wrong) is models.default
+        assert models.service("local", wrong) is models.default
 
 
 def test_the_curve_is_smooth_and_short():
@@ -259,7 +258,7 @@ def test_the_curve_is_smooth_and_short():
     assert "decoder" in curve(early)[0] and len(curve(early)[1]) == 8
     log = early + [{"step": n, "decoder": math.nan, "paired": 1.0 / n} for n in range(4, 5000)]
     title, points = curve(log)
-    assert title == "Loss" and len(points) == 2 * MOST_POINTS
+    assert title == "Loss" and len(points) == 2 * MAX_POINTS
     assert points["step"].min() == 4 and points["step"].max() == 4999
 
 
@@ -270,5 +269,5 @@ def test_words():
     assert facts(status, "running") == "step 1,200 · 1 min 30 s trained · 85 images/s · about 1 min 30 s left"
     assert facts({}, "queued") == ""
     assert place(1) == "It is next." and place(3) == "2 jobs wait before it."
-    assert "3 min" in expected(TrainingRequest().settings(), 0, None)
-    assert "1 job is before it" in expected(TrainingRequest(steps=100).settings(), 1, 0.5)
+    assert "3 min" in expected(FinetuneSettings(), 0, None)
+    assert "1 job is before it" in expected(FinetuneSettings(steps=100), 1, 0.5)

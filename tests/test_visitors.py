@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from test_jobs import base, draft, jobs, reaches, running, scheduler, start, until  # noqa: F401
-from test_train_page import draw_pictures
+from test_train_page import draw_images
 
 import mmgen.jobs.scheduler as scheduler_module
 from mmgen import space
@@ -20,11 +20,13 @@ from mmgen.data import hub as hub_data
 from mmgen.data.draft import Draft
 from mmgen.errors import UserError
 from mmgen.home import home, root
-from mmgen.jobs import Jobs, Scheduler, Settings, store
+from mmgen.io import FileLock
+from mmgen.jobs import Jobs, Scheduler, store
 from mmgen.jobs.store import queue
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.quota import Quota, disk_use, keep_seconds, quota_of
-from mmgen.training.common.control import FileLock, pending_command, write_status
+from mmgen.training.common.control import pending_command, write_status
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.web.files import sweep_cache
 from mmgen.ui.web.owner import owner_of
 from mmgen.ui.web.visitors import COOKIE
@@ -59,11 +61,11 @@ def test_data_sets_are_not_read_with_the_login_of_the_space(monkeypatch):
 
 
 def test_the_queue_of_strangers_has_an_end(tmp_path, draft, base, monkeypatch):
-    monkeypatch.setattr(store, "MOST_WAITING", 2)
+    monkeypatch.setattr(store, "MAX_WAITING", 2)
     for number in range(2):
-        Jobs(tmp_path / f"visitor-{number}", quota_of("visitor-1")).start(draft, base, "x", Settings(steps=1))
+        Jobs(tmp_path / f"visitor-{number}", quota_of("visitor-1")).start(draft, base, "x", FinetuneSettings(steps=1))
     with pytest.raises(UserError, match="2 trainings of others wait already"):
-        Jobs(tmp_path / "visitor-2", quota_of("visitor-1")).start(draft, base, "x", Settings(steps=1))
+        Jobs(tmp_path / "visitor-2", quota_of("visitor-1")).start(draft, base, "x", FinetuneSettings(steps=1))
 
 
 @pytest.fixture
@@ -97,14 +99,14 @@ def test_an_owner_is_known_by_cookie_by_session_or_by_account(on_space):
 
 
 def test_a_visitors_pairs_are_limited(tmp_path):
-    pictures = draw_pictures(tmp_path, 4)
-    few = Draft(tmp_path / "one/drafts/x", Quota(pairs=2)).add_pictures(pictures)
+    images = draw_images(tmp_path, 4)
+    few = Draft(tmp_path / "one/drafts/x", Quota(pairs=2)).add_images(images)
     assert len(few.names) == 2 and "room for 2 pairs" in few.refused[0]
     disk = disk_use(tmp_path / "one")
-    full = Draft(tmp_path / "one/drafts/y", Quota(disk=disk + 500)).add_pictures(pictures)
+    full = Draft(tmp_path / "one/drafts/y", Quota(disk=disk + 500)).add_images(images)
     assert len(full.names) < 4 and "are full. Remove pairs, or delete jobs." in full.refused[0]
     with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as packed:
-        for one in pictures:
+        for one in images:
             packed.write(one, one.name)
     with pytest.raises(UserError, match="pairs.zip has .* MB unpacked, too much here"):
         Draft(tmp_path / "one/drafts/z", Quota(disk=disk)).add_archive(tmp_path / "pairs.zip")
@@ -115,28 +117,28 @@ def test_a_visitors_jobs_are_limited(tmp_path, draft, base):
     quota = Quota(busy=1, jobs=2, minutes=15)
     own = Jobs(tmp_path / "root/visitor-1", quota)
     with pytest.raises(UserError, match="may take 15 minutes here, not 60. Give less"):
-        own.start(draft, base, "long", Settings(minutes=60))
-    first = own.start(draft, base, "first", Settings())
+        own.start(draft, base, "long", FinetuneSettings(minutes=60))
+    first = own.start(draft, base, "first", FinetuneSettings())
     with pytest.raises(UserError, match="“first” trains or waits"):
-        own.start(draft, base, "second", Settings())
+        own.start(draft, base, "second", FinetuneSettings())
     own.pause(first.id)
-    second = own.start(draft, base, "second", Settings())
+    second = own.start(draft, base, "second", FinetuneSettings())
     with pytest.raises(UserError, match="“second” trains or waits"):
         own.resume(first.id)
     own.stop(second.id)
     with pytest.raises(UserError, match="You have 2 jobs, .* Delete one first"):
-        own.start(draft, base, "third", Settings())
+        own.start(draft, base, "third", FinetuneSettings())
     own.delete(second.id)
     with pytest.raises(UserError, match="MB here are full"):
-        Jobs(own.home, replace(quota, disk=10)).start(draft, base, "third", Settings())
-    assert own.start(draft, base, "third", Settings()).state == "queued"
+        Jobs(own.home, replace(quota, disk=10)).start(draft, base, "third", FinetuneSettings())
+    assert own.start(draft, base, "third", FinetuneSettings()).state == "queued"
 
 
 def test_visitors_are_served_in_turn(tmp_path, draft, base):
     ann, ben = (Jobs(tmp_path / "root" / owner) for owner in ("visitor-1", "visitor-2"))
     for name in ("a1", "a2", "a3"):
-        ann.start(draft, base, name, Settings())
-    ben.start(draft, base, "b1", Settings())
+        ann.start(draft, base, name, FinetuneSettings())
+    ben.start(draft, base, "b1", FinetuneSettings())
     names = [job.name for job in queue(tmp_path / "root")]
     assert names == ["a1", "b1", "a2", "a3"]
     ann.serve()
@@ -149,7 +151,7 @@ def test_what_nobody_comes_back_for_goes_away(tmp_path, draft, base, monkeypatch
     names = ("visitor-old", "user-old", "visitor-new", "visitor-waits", "visitor-trains", "local", ".gone-visitor-x")
     for name in names:
         Draft(root / name / "drafts/x")
-    waits, trains = (Jobs(root / name).start(draft, base, "x", Settings()) for name in names[3:5])
+    waits, trains = (Jobs(root / name).start(draft, base, "x", FinetuneSettings()) for name in names[3:5])
     Jobs(root / names[4]).pause(trains.id)
     for name in names:
         if name != "visitor-new":

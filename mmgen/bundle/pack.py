@@ -21,6 +21,7 @@ from mmgen.bundle.parts import sha256, write_parts
 from mmgen.data.folder import load_pairs
 from mmgen.datasets import emoji, npm
 from mmgen.errors import UserError
+from mmgen.io import write_json
 from mmgen.models.encoders import MAX_PROMPT_TOKENS
 
 NAME = "mmgen-bundle"
@@ -83,7 +84,7 @@ def make_bundle(recipe: BundleRecipe, output: Path, most: int) -> list[Path]:
                 pack_part(recipe.base / name, folder / "base" / name)
         if not recipe.no_wheels:
             pack_wheels(folder / "wheels", recipe.wheels, recipe.python)
-        (folder / OPTIONS).write_text(json.dumps(recipe.train_options, indent=2) + "\n")
+        write_json(folder / OPTIONS, recipe.train_options, indent=2)
         # Leave room for run.sh and the digests.
         parts = write_parts(folder, output, NAME, most - (1 << 16))
     digests = "".join(f"{sha256(file)}  {file.name}\n" for file in parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,19 +14,20 @@ from safetensors.torch import load_file, save_file
 
 from mmgen.bundle.parts import read_parts, whole_series, write_parts
 from mmgen.errors import UserError
-from mmgen.hub.files import CAPTIONS_FILE, read_captions
+from mmgen.io import replacing, write_json
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory, encoder_fingerprint
+from mmgen.parts import CAPTIONS_FILE, read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.checkpoint import save_checkpoint
 
-MOST = 16 * 2**20
+MAX_PART_BYTES = 16 * 2**20
 """Bytes of a part that comes back."""
 
 FACTS = "result.json"
-DECODER = "image_decoder.safetensors"
+IMAGE_DECODER = "image_decoder.safetensors"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -56,18 +56,18 @@ def collect(run: Path, autoencoder: Path, logs: Sequence[Path], folder: Path) ->
     after = load_file(checkpoint / "autoencoder" / _WEIGHTS)
     names = [name for name in after if name.startswith("decoder.")]
     if any(not torch.equal(after[name].half(), before[name].half()) for name in names):
-        save_file({name: after[name].half() for name in names}, folder / DECODER)
+        save_file({name: after[name].half() for name in names}, folder / IMAGE_DECODER)
     shutil.copyfile(checkpoint / CAPTIONS_FILE, folder / CAPTIONS_FILE)
     index = json.loads((checkpoint / "model_index.json").read_text())
     facts = {
         "styles": index.get("styles", []),
         "autoencoder": encoder_fingerprint(ImageAutoencoder.from_pretrained(autoencoder)),
     }
-    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(folder / FACTS, facts, indent=2)
     return True
 
 
-def deliver(folder: Path, output: Path, number: int, most: int = MOST) -> list[Path]:
+def deliver(folder: Path, output: Path, number: int, most: int = MAX_PART_BYTES) -> list[Path]:
     """Write what `collect` laid out into `output`, in parts; those of an earlier number then go.
 
     At every moment one whole series lies there.
@@ -76,8 +76,8 @@ def deliver(folder: Path, output: Path, number: int, most: int = MOST) -> list[P
     with tempfile.TemporaryDirectory() as place:
         parts = write_parts(folder, Path(place), f"result-{number:03d}", most)
         for part in parts:
-            shutil.copyfile(part, output / f"{part.name}.tmp")
-            os.replace(output / f"{part.name}.tmp", output / part.name)
+            with replacing(output / part.name) as copied:
+                shutil.copyfile(part, copied)
     for old in output.glob("result-*"):
         if not old.name.startswith(f"result-{number:03d}."):
             old.unlink()
@@ -117,11 +117,11 @@ def unbundle(
             raise UserError(f"{base} has another autoencoder than was packed. Give the checkpoint that was.")
         fusion = Fusion.from_pretrained(folder / "fusion", low_cpu_mem_usage=False)
         generator = Generator.from_pretrained(folder / "generator", low_cpu_mem_usage=False)
-        if (folder / DECODER).is_file():
-            state = {name.removeprefix("decoder."): value for name, value in load_file(folder / DECODER).items()}
+        if (folder / IMAGE_DECODER).is_file():
+            state = {name.removeprefix("decoder."): value for name, value in load_file(folder / IMAGE_DECODER).items()}
             before.autoencoder.decoder.load_state_dict(state)
         memory = _memory(before, generator, data, cache)
-        reading = before.decoder and (before.decoder_fusion or before.fusion)
+        reading = before.captioner and (before.captioner_fusion or before.fusion)
         frozen = {name: before.components[name] for name in ("text_encoder", "tokenizer", "image_encoder")}
         pipe = MultimodalGANPipeline(
             **frozen,
@@ -129,8 +129,8 @@ def unbundle(
             fusion=fusion,
             generator=generator,
             autoencoder=before.autoencoder,
-            decoder=before.decoder,
-            decoder_fusion=reading,
+            captioner=before.captioner,
+            captioner_fusion=reading,
             memory=memory,
             styles=facts["styles"],
         )
@@ -149,7 +149,7 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         import datasets
 
         from mmgen.data.folder import load_pairs
-        from mmgen.data.memmap import pack_pictures
+        from mmgen.data.memmap import pack_images
         from mmgen.devices import best_device
         from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
         from mmgen.training.common.cache import build_cache
@@ -160,9 +160,9 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
             copy.deepcopy(pipe.image_encoder), pipe.image_processor.image_mean, pipe.image_processor.image_std
         )
         skip_neutral_squeeze(seen)  # As for the training, which so shares what it kept.
-        pictures = pack_pictures(rows, pipe.image_size, cache)
+        images = pack_images(rows, pipe.image_size, cache)
         networks = pipe.text_encoder, pipe.tokenizer, seen, pipe.autoencoder
-        made = build_cache(rows, pictures, *networks, cache, best_device())
+        made = build_cache(rows, images, *networks, cache, best_device())
         memory = build_memory(rows, made, pipe.autoencoder, pipe.text_encoder, generator.config.memory_slots)[0]
         pipe.to("cpu")
         return memory

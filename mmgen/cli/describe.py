@@ -30,14 +30,14 @@ def run(arguments: argparse.Namespace) -> None:
     unread = 0
     for path in arguments.pictures:
         try:
-            picture = open_image(path)
+            image = open_image(path)
         except UserError as error:
             if len(arguments.pictures) == 1:
                 raise
             unread += 1
             print(f"{path}\n  {error}")
             continue
-        captions = pipe.describe(picture, arguments.captions)[0]
+        captions = pipe.describe(image, arguments.captions)[0]
         print(path)
         for caption in captions:
             print(f"  {caption.probability:.3f}  {caption.text}")

@@ -42,12 +42,12 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import json
 
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.errors import UserError
     from mmgen.evaluation.features import efficientnet_lite1, mobilenet
     from mmgen.evaluation.report import ALL_SPLITS, SPLITS, evaluate, table
+    from mmgen.io import write_json
 
     odd = set(arguments.split or ()) - set(ALL_SPLITS)
     if odd:
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     report["checkpoint"] = str(checkpoint)
     print(table(report))
     if arguments.json:
-        arguments.json.write_text(json.dumps(_without_nan(report), indent=2) + "\n")
+        write_json(arguments.json, _without_nan(report), indent=2)
 
 
 def check_writable(file: Path | None) -> None:

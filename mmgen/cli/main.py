@@ -13,7 +13,7 @@ from mmgen.cli import (
     describe,
     encoders,
     evaluate,
-    evaluate_decoder,
+    evaluate_captioner,
     finetune,
     generate,
     memory,
@@ -25,7 +25,7 @@ from mmgen.errors import UserError
 
 COMMANDS = (
     *(generate, describe, data, encoders, train, finetune, memory),
-    *(sheet, evaluate, evaluate_decoder, bundle, publish, deploy),
+    *(sheet, evaluate, evaluate_captioner, bundle, publish, deploy),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-MOST_SHOWN = 30
+MAX_SHOWN = 30
 
 
 def add_parser(commands) -> None:
@@ -64,7 +64,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _print_counts(title: str, names: list[str], counts: list[int]) -> None:
     print(f"\nby {title}")
     rows = sorted(zip(names, counts, strict=True), key=lambda row: -row[1])
-    for name, count in rows[:MOST_SHOWN]:
+    for name, count in rows[:MAX_SHOWN]:
         print(f"{count:12,}  {name or f'(no {title})'}")
-    if len(rows) > MOST_SHOWN:
-        print(f"{sum(count for _, count in rows[MOST_SHOWN:]):12,}  of {len(rows) - MOST_SHOWN:,} others")
+    if len(rows) > MAX_SHOWN:
+        print(f"{sum(count for _, count in rows[MAX_SHOWN:]):12,}  of {len(rows) - MAX_SHOWN:,} others")

@@ -15,13 +15,16 @@ def add_options(parser, config: type) -> None:
         if "help" in field.metadata:
             least = field.metadata.get("least", 1 if isinstance(field.default, int) else 1e-12)
             choices = field.metadata.get("choices")
-            parser.add_argument(
-                "--" + field.name.replace("_", "-"),
-                type=str if choices else number(type(field.default), least),
-                default=field.default,
-                choices=choices,
-                help=f"{field.metadata['help']} (default {field.default})",
-            )
+            kind = {"type": str if choices else number(type(field.default), least), "choices": choices}
+            help = f"{field.metadata['help']} (default {field.default})"
+            parser.add_argument(_flag(field.name), default=field.default, help=help, **kind)
+            if former := field.metadata.get("former"):  # As it was called before.
+                words = {"dest": field.name, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+                parser.add_argument(_flag(former), **words, **kind)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def check_alone(what: str) -> None:

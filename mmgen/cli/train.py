@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from mmgen.cli import train_decoder, train_default
+from mmgen.cli import train_captioner, train_default
 from mmgen.cli.options import add_options, number
 from mmgen.errors import UserError
+from mmgen.parts import PARTS
 from mmgen.training.common.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
 
 HELD_OUT = ("unseen_pairs", "validation", "test")
@@ -19,12 +20,12 @@ HELD_OUT = ("unseen_pairs", "validation", "test")
 
 def add_parser(commands) -> None:
     parser = commands.add_parser(
-        "train", help="train the autoencoder, the GAN or the decoder", description="Train a part of the model."
+        "train", help="train the autoencoder, the GAN or the captioner", description="Train a part of the model."
     )
     parts = parser.add_subparsers(dest="part", required=True, metavar="PART")
     autoencoder = parts.add_parser("autoencoder", help="picture <-> latent; first")
     gan = parts.add_parser("gan", help="fusion, generator and discriminator; second")
-    train_decoder.add_parser(parts)
+    train_captioner.add_parser(parts)
     train_default.add_parser(parts)
     for part, default, shared, recipe in (
         (autoencoder, "runs/autoencoder", AutoencoderRunConfig, AutoencoderConfig),
@@ -88,7 +89,7 @@ def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConf
 def _autoencoder(arguments: argparse.Namespace) -> None:
     import torch
 
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.training.autoencoder import train_autoencoder
 
@@ -98,7 +99,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     cnn = _frozen_cnn(arguments.encoders)
     with one_after_another():
         splits = [_train_split(source, need_text=False) for source in arguments.data]
-        pictures = [pack_pictures(split, arguments.size, arguments.cache) for split in splits]
+        images = [pack_images(split, arguments.size, arguments.cache) for split in splits]
     torch.manual_seed(run_config.seed)
     channels = arguments.latent_channels
     if arguments.base:
@@ -106,14 +107,14 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
         model = model.widened(channels or model.config.latent_channels)
     else:
         model = ImageAutoencoder(channels or 16)
-    train_autoencoder(run_config, config, pictures, cnn, model, rest)
+    train_autoencoder(run_config, config, images, cnn, model, rest)
 
 
 def _gan(arguments: argparse.Namespace) -> None:
     import datasets
     import torch
 
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.datasets.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.models.autoencoder import ImageAutoencoder
@@ -143,13 +144,13 @@ def _gan(arguments: argparse.Namespace) -> None:
     with one_after_another():
         sources = [_splits(source) for source in arguments.data]
         data = datasets.concatenate_datasets([splits["train"] for splits in sources])
-        pictures = pack_pictures(data, arguments.size, arguments.cache)
+        images = pack_images(data, arguments.size, arguments.cache)
         frozen = bert, tokenizer, cnn, autoencoder, arguments.cache, best_device()
-        cache = build_cache(data, pictures, *frozen)
+        cache = build_cache(data, images, *frozen)
         held_out = None
         if (unseen := _unseen(sources)) is not None:
             held_out = held_out_sample(
-                build_cache(unseen, pack_pictures(unseen, arguments.size, arguments.cache), *frozen)
+                build_cache(unseen, pack_images(unseen, arguments.size, arguments.cache), *frozen)
             )
     device = best_device()
     memory = index = None
@@ -198,20 +199,24 @@ def _gan(arguments: argparse.Namespace) -> None:
 
 def _part_of(base: Path, name: str, kind: type):
     """One trained part of a checkpoint, in full precision."""
-    if not (base / name / "config.json").is_file():
+    home = PARTS[name].folder(base)
+    if not (home / "config.json").is_file():
         raise UserError(f"{base} holds no {name}. Give a checkpoint made by mmgen.")
-    return kind.from_pretrained(base / name, use_safetensors=True, low_cpu_mem_usage=False).float()
+    return kind.from_pretrained(home, use_safetensors=True, low_cpu_mem_usage=False).float()
 
 
 def _reading_of(base: Path) -> dict[str, object]:
-    """The decoder of a checkpoint, if it has one, with the fusion it learned to read: that of the GAN learns on."""
+    """The captioner of a checkpoint, if it has one, with the fusion it learned to read: that of the GAN learns on."""
     from mmgen.models.decoder import CaptionDecoder
     from mmgen.models.fusion import Fusion
 
-    if not (base / "decoder").is_dir():
+    if not PARTS["captioner"].folder(base).is_dir():
         return {}
-    fusion = "decoder_fusion" if (base / "decoder_fusion").is_dir() else "fusion"
-    return {"decoder": _part_of(base, "decoder", CaptionDecoder), "decoder_fusion": _part_of(base, fusion, Fusion)}
+    fusion = "captioner_fusion" if PARTS["captioner_fusion"].folder(base).is_dir() else "fusion"
+    return {
+        "captioner": _part_of(base, "captioner", CaptionDecoder),
+        "captioner_fusion": _part_of(base, fusion, Fusion),
+    }
 
 
 def _train_split(source: Path, need_text: bool = True):

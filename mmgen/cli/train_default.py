@@ -47,7 +47,7 @@ def add_parser(parts) -> None:
         "--deadline", type=number(float, 0), help="seconds since 1970 at which the GAN's minutes end at the latest"
     )
     part.add_argument("--gan-options", default="", help='more options of `train gan`, such as "--loss bce"')
-    part.add_argument("--captioner-options", default="", help='the same of `train decoder`, such as "--views 1"')
+    part.add_argument("--captioner-options", default="", help='the same of `train captioner`, such as "--views 1"')
     part.set_defaults(run=run)
 
 

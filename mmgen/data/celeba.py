@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import datasets
 
-from mmgen.data.columns import METADATA, PICTURES, to_splits
+from mmgen.data.columns import IMAGES, METADATA, to_splits
 from mmgen.errors import UserError
 
 ATTRIBUTES = (
@@ -29,7 +29,7 @@ ATTRIBUTES = (
 SPLITS = ("train", "valid", "test")
 CAPTIONS = 4
 
-_PICTURES = "img_align_celeba"
+_IMAGES = "img_align_celeba"
 _ATTRIBUTE_LIST = "list_attr_celeba"
 _SPLIT_LIST = "list_eval_partition"
 _PLACES = ("", "Img", "Anno", "Eval")  # side by side, or in the folders they are published in
@@ -82,7 +82,7 @@ def is_celeba(folder: str | Path) -> bool:
     folder = Path(folder)
     if any((folder / name).is_file() for name in METADATA):
         return False
-    return _find(folder, _PICTURES) is not None or _find_list(folder, _ATTRIBUTE_LIST) is not None
+    return _find(folder, _IMAGES) is not None or _find_list(folder, _ATTRIBUTE_LIST) is not None
 
 
 def load_celeba(folder: str | Path, seed: int = 0) -> datasets.DatasetDict:
@@ -97,14 +97,14 @@ def load_celeba(folder: str | Path, seed: int = 0) -> datasets.DatasetDict:
         UserError: a list or a picture is missing, or a list has a wrong line.
     """
     folder = Path(folder)
-    pictures = _find(folder, _PICTURES)
-    if pictures is None:
-        raise UserError(f"There is no {_PICTURES} folder in {folder}. Unpack {_PICTURES}.zip there.")
-    if (pictures / _PICTURES).is_dir():  # as unpacked from Kaggle's archive
-        pictures = pictures / _PICTURES
+    images = _find(folder, _IMAGES)
+    if images is None:
+        raise UserError(f"There is no {_IMAGES} folder in {folder}. Unpack {_IMAGES}.zip there.")
+    if (images / _IMAGES).is_dir():  # as unpacked from Kaggle's archive
+        images = images / _IMAGES
     attributes = _attributes(folder)
     splits = _splits(folder)
-    _check_pictures(pictures, list(attributes))
+    _check_images(images, list(attributes))
     unplaced = [name for name in attributes if name not in splits]
     if unplaced:
         raise UserError(
@@ -113,7 +113,7 @@ def load_celeba(folder: str | Path, seed: int = 0) -> datasets.DatasetDict:
         )
     return to_splits(
         {
-            "image": os.path.join(pictures, name),
+            "image": os.path.join(images, name),
             "text": (captions := describe(having, name, seed))[0],
             "captions": captions,
             "label": "man" if "Male" in having else "woman",
@@ -286,14 +286,14 @@ def _splits(folder: Path) -> dict[str, str]:
     return found
 
 
-def _check_pictures(pictures: Path, names: list[str]) -> None:
+def _check_images(images: Path, names: list[str]) -> None:
     """Look for the first hundred pictures, and count the rest."""
-    missing = next((name for name in names[:100] if not (pictures / name).is_file()), None)
+    missing = next((name for name in names[:100] if not (images / name).is_file()), None)
     if missing:
-        raise UserError(f"{_ATTRIBUTE_LIST} names {missing}, which is not in {pictures}. Unpack all pictures there.")
-    count = sum(os.path.splitext(entry.name)[1].lower() in PICTURES for entry in os.scandir(pictures))
+        raise UserError(f"{_ATTRIBUTE_LIST} names {missing}, which is not in {images}. Unpack all pictures there.")
+    count = sum(os.path.splitext(entry.name)[1].lower() in IMAGES for entry in os.scandir(images))
     if count < len(names):
         raise UserError(
-            f"{pictures} has {count:,} pictures and {_ATTRIBUTE_LIST} names {len(names):,}. Unpack all of them there, "
+            f"{images} has {count:,} pictures and {_ATTRIBUTE_LIST} names {len(names):,}. Unpack all of them there, "
             "or remove the rows of those that are missing."
         )

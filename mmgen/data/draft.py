@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mmgen.data.columns import METADATA, PICTURES
+from mmgen.data.columns import IMAGES, METADATA
 from mmgen.data.folder import unpack
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, folder_arrivals, unique_names
@@ -53,7 +53,7 @@ class Draft(PairFolder):
         super().__init__(folder)
         self._quota, self._disk = quota, quota.disk
 
-    def add_pictures(
+    def add_images(
         self,
         paths: Sequence[Path | str],
         captions: Sequence[str] | None = None,
@@ -83,12 +83,12 @@ class Draft(PairFolder):
                 self._gather(added, partial(add, path, on_progress))
             else:
                 loose.append(path)
-        told = [path for path in loose if path.is_file() and (_tells(path) or path.suffix.lower() in PICTURES)]
+        told = [path for path in loose if path.is_file() and (_tells(path) or path.suffix.lower() in IMAGES)]
         if any(map(_tells, told)):
             self._gather(added, lambda: self._add_told(told, on_progress))
             loose = [path for path in loose if path not in told]
         if loose:
-            self._gather(added, lambda: self.add_pictures(loose, on_progress=on_progress))
+            self._gather(added, lambda: self.add_images(loose, on_progress=on_progress))
         return added
 
     def add_archive(self, path: Path | str, on_progress: Progress | None = None) -> Added:
@@ -207,12 +207,12 @@ class Draft(PairFolder):
 
     def _take_in(self, checked: list[Checked]) -> list[str]:
         with self._change() as pairs:
-            for left in os.listdir(self._pictures):  # by a crash between moving pictures and writing of them
+            for left in os.listdir(self._images):  # by a crash between moving pictures and writing of them
                 if left not in pairs:
-                    (self._pictures / left).unlink()
+                    (self._images / left).unlink()
             names = list(unique_names((item.name for item in checked), pairs))
             for name, item in zip(names, checked, strict=True):
-                path = self._pictures / name
+                path = self._images / name
                 os.replace(item.file, path)
                 text, *others = item.captions
                 pairs[name] = Pair(name, path, text, item.machine_written, tuple(others), item.scaled_from)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import datasets
 
 from mmgen.data import celeba, shards
-from mmgen.data.columns import METADATA, ORIGIN, PICTURES, SPLITS, to_splits
+from mmgen.data.columns import IMAGES, METADATA, ORIGIN, SPLITS, to_splits
 from mmgen.errors import UserError
 
 MAX_ENTRIES = 100_000
@@ -54,7 +54,7 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
 
     Returns:
         splits with the columns of `mmgen.data.columns.FEATURES`: `image` ({"path", "bytes"}, not decoded;
-        `mmgen.data.shards.open_picture` opens the path), `text` (str, "" if it has none), `captions` (list, `text`
+        `mmgen.data.shards.open_image_at` opens the path), `text` (str, "" if it has none), `captions` (list, `text`
         first, never empty), `label` (`text` unless given), `concept` (what labels have in common, `label` unless
         given), `style`, `tags` (list), `group`, where it comes from: `source`, `licence` and `author`, and the
         `base_style` that a synthetic style is made from. Columns with other names are left out.
@@ -64,7 +64,7 @@ def load_pairs(source: str | Path, *, need_text: bool = True) -> datasets.Datase
     """
     path = Path(source).expanduser()
     if found := shards.find_shards(path):
-        held = ((split, picture) for shard, split in found for picture in shards.read_shard(shard))
+        held = ((split, image) for shard, split in found for image in shards.read_shard(shard))
         rows = [_Row(where, place, split, record) for split, (where, place, record) in held]
         return _checked(rows, path, need_text)
     if not path.exists():
@@ -170,7 +170,7 @@ def _beside(root: Path, folder: Path) -> Iterator[_Row]:
         texts = {os.path.splitext(name)[0]: name for name in files if name.lower().endswith(".txt")}
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() not in PICTURES or _hidden(name):
+            if suffix.lower() not in IMAGES or _hidden(name):
                 continue
             path = Path(place, name)
             lines = _read(path.with_name(texts[stem]), root).splitlines() if stem in texts else []

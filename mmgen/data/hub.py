@@ -19,7 +19,7 @@ from mmgen.images import MAX_BYTES
 from mmgen.space import on_space
 
 CAPTION_COLUMNS = ("text", "caption", "captions", "prompt", "description", "sentence", "title", "label", "name")
-PICTURE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp")
+IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ON_THE_HUB = re.compile(r"(zip://[^:]*::)?hf://datasets/")
 
@@ -43,7 +43,7 @@ def stream_pairs(
     Raises:
         UserError: it cannot be reached, there is no such data set, split or column, or the columns cannot be guessed.
     """
-    rows, picture, caption = _open(name, image_column, text_column, revision, split)
+    rows, image, caption = _open(name, image_column, text_column, revision, split)
     features = rows.features
     labels = features[caption] if caption and isinstance(features[caption], datasets.ClassLabel) else None
     count = 0
@@ -51,7 +51,7 @@ def stream_pairs(
         for number, row in enumerate(islice(rows, limit), 1):
             count = number
             try:
-                source, file_name = _picture(row[picture], local=isinstance(name, Path))
+                source, file_name = _image(row[image], local=isinstance(name, Path))
             except UserError as error:
                 refused.append(f"Row {number} of {name} {error}")
                 continue
@@ -89,10 +89,10 @@ def _open(
         raise
     except Exception as error:
         raise _explained(error, name, split) from error
-    picture = _column(rows.features, image_column, PICTURE_COLUMNS, _holds_pictures, "pictures", name)
-    assert picture is not None  # Captions alone may be missing.
+    image = _column(rows.features, image_column, IMAGE_COLUMNS, _holds_images, "pictures", name)
+    assert image is not None  # Captions alone may be missing.
     caption = _column(rows.features, text_column, CAPTION_COLUMNS, _holds_text, "captions", name)
-    return rows.cast_column(picture, datasets.Image(decode=False)), picture, caption
+    return rows.cast_column(image, datasets.Image(decode=False)), image, caption
 
 
 def _token() -> bool | None:
@@ -115,7 +115,7 @@ def _column(features, wanted: str | None, usual: tuple[str, ...], fits, what: st
     raise UserError(f"It is not clear which column of {name} holds the {what}. It has {columns}; name one of them.")
 
 
-def _holds_pictures(kind: object) -> bool:
+def _holds_images(kind: object) -> bool:
     stored = isinstance(kind, dict) and {"bytes", "path"} >= set(kind) and "bytes" in kind
     return isinstance(kind, datasets.Image) or stored or getattr(kind, "dtype", "") in ("binary", "large_binary")
 
@@ -132,7 +132,7 @@ def _captions(value: object, labels: datasets.ClassLabel | None) -> list[str]:
     return [item for item in values if isinstance(item, str)]
 
 
-def _picture(value: dict | None, local: bool) -> tuple[bytes, str]:
+def _image(value: dict | None, local: bool) -> tuple[bytes, str]:
     """The bytes of a picture and its file's name, "" if it has none.
 
     Raises:

@@ -15,14 +15,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mmgen.data.columns import PICTURES
+from mmgen.data.columns import IMAGES
 from mmgen.data.folder import captions_of, read_rows
 from mmgen.errors import UserError
 from mmgen.images import open_image
 
 KEPT_SIDE = 1024
-MAX_CAPTION = 20_000
 """Longest side in pixels at which pictures are kept: four times what the model draws."""
+
+MAX_CAPTION = 20_000
+"""Characters of a caption; some hundred times what a text encoder reads."""
 
 _SUFFIXES = {
     "PNG": ".png",
@@ -61,7 +63,7 @@ class Checked(NamedTuple):
 def check(arrivals: Iterable[Arrival], folder: Path, refused: list[str]) -> Iterator[Checked | None]:
     """Put each picture that can be read into `folder`; add a sentence to `refused` for, and give None for, each other.
 
-    Pictures larger than `KEPT_SIDE` are scaled down, and kinds that are not in `PICTURES` saved again; all others are
+    Pictures larger than `KEPT_SIDE` are scaled down, and kinds that are not in `IMAGES` saved again; all others are
     kept to the byte.
     """
     for number, arrival in enumerate(arrivals):
@@ -82,9 +84,9 @@ def _check(arrival: Arrival, target: Path) -> Checked:
     image = open_image(source, arrival.name or "A picture")
     suffix = Path(name).suffix.lower()
     scaled_from = arrival.scaled_from
-    if suffix not in PICTURES:
+    if suffix not in IMAGES:
         suffix = _suffix(source)
-    if max(image.size) > KEPT_SIDE or suffix not in PICTURES:
+    if max(image.size) > KEPT_SIDE or suffix not in IMAGES:
         if max(image.size) > KEPT_SIDE:
             scaled_from = scaled_from or image.size
             image = _scaled(image)
@@ -98,7 +100,7 @@ def _check(arrival: Arrival, target: Path) -> Checked:
     else:
         shutil.copyfile(source, target)
     captions = list(dict.fromkeys(words for caption in arrival.captions if (words := clean(caption)))) or [""]
-    stem = Path(name).stem if Path(name).suffix.lower() in PICTURES else name
+    stem = Path(name).stem if Path(name).suffix.lower() in IMAGES else name
     return Checked(target, stem + suffix, captions, arrival.machine_written, scaled_from)
 
 
@@ -120,7 +122,7 @@ def _format(suffix: str) -> str:
 def clean(caption: str) -> str:
     """A caption without spaces around it and halves of characters, as `mmgen.data.folder` would read it.
 
-    What is longer than `MAX_CAPTION`, some hundred times what a text encoder reads, is cut there.
+    What is longer than `MAX_CAPTION` is cut there.
     """
     return caption[:MAX_CAPTION].encode("utf-8", "ignore").decode().strip()
 
@@ -186,7 +188,7 @@ def folder_arrivals(folder: Path, title: str, refused: list[str], ours: bool = F
             if wrong
             else f"There are no pictures in {title}, or its metadata names none. Put pictures into it and try again."
         )
-    unnamed = [path for path in _pictures_below(folder) if str(path) not in found]
+    unnamed = [path for path in _images_below(folder) if str(path) not in found]
     if unnamed:
         count = "1 picture is" if len(unnamed) == 1 else f"{len(unnamed):,} pictures are"
         wrong.append(f"{count} not in the metadata of {title} and left out, {unnamed[0].name} first.")
@@ -201,11 +203,11 @@ def _size(record: dict) -> tuple[int, int] | None:
     return None
 
 
-def _pictures_below(folder: Path) -> Iterator[Path]:
+def _images_below(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder.resolve()):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for name in sorted(files):
-            if Path(name).suffix.lower() in PICTURES and not name.startswith("."):
+            if Path(name).suffix.lower() in IMAGES and not name.startswith("."):
                 yield Path(place, name)
 
 

@@ -22,15 +22,16 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from mmgen.data.shards import file_of, open_picture
+from mmgen.data.shards import file_of, open_image_at
 from mmgen.errors import UserError
 from mmgen.images import square
+from mmgen.io import replacing
 
 CHUNK = 8  # pictures that one process decodes at a time
 STALE_SECONDS = 3600
 
 
-def pack_pictures(
+def pack_images(
     data: datasets.Dataset, size: int, cache: Path, on_part: Callable[[], object] = lambda: None
 ) -> np.memmap:
     """Decode every picture of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
@@ -71,8 +72,7 @@ def cached_memmap(
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale_parts(file)
-        part = file.with_suffix(f".part{os.getpid()}")
-        try:
+        with replacing(file) as part:
             array: np.memmap | None = None
             for rows, values in parts:
                 if array is None:
@@ -82,9 +82,6 @@ def cached_memmap(
             if array is None:
                 raise ValueError(f"{file.name} would hold nothing")
             array.flush()
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
     return np.load(file, mmap_mode="r")
 
 
@@ -113,7 +110,7 @@ def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slic
 
 
 def _square_all(paths: list[str], size: int) -> np.ndarray:
-    return np.stack([square(open_picture(path), size) for path in paths])
+    return np.stack([square(open_image_at(path), size) for path in paths])
 
 
 def _new_array(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.memmap:
@@ -135,6 +132,6 @@ def _new_array(file: Path, shape: tuple[int, ...], kind: np.dtype) -> np.memmap:
 
 def _remove_stale_parts(file: Path) -> None:
     """Remove what a killed process left; a part that is still being written may be another process's."""
-    for old in file.parent.glob(f"{file.stem}.part*"):
+    for old in file.parent.glob(f"{file.stem}.*part*"):
         if time.time() - old.stat().st_mtime > STALE_SECONDS:
             old.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from PIL import Image
 from mmgen.data.intake import clean, disk_errors_told
 from mmgen.errors import UserError
 from mmgen.images import open_image
+from mmgen.io import replacing
 
 _LOCKS: defaultdict[Path, threading.RLock] = defaultdict(threading.RLock)
 
@@ -56,12 +57,12 @@ class PairFolder:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder).resolve()
-        self._pictures = self.folder / "pictures"
+        self._images = self.folder / "pictures"
         self._metadata = self.folder / "metadata.jsonl"
         self._lock = _LOCKS[self.folder]
         self._known: tuple[tuple, dict[str, Pair]] | None = None
         with disk_errors_told(), self._lock:
-            self._pictures.mkdir(parents=True, exist_ok=True)
+            self._images.mkdir(parents=True, exist_ok=True)
             if not self._metadata.exists():
                 self._save({})
 
@@ -146,20 +147,15 @@ class PairFolder:
             UserError: there are no pairs.
         """
         path = Path(path)
-        part = path.with_name(path.name + ".part")
         with disk_errors_told(), self._lock:
             pairs = self._load()
             if not pairs:
                 raise UserError("There are no pairs to export. Add pictures first.")
-            try:
-                # Stored, not deflated: pictures do not shrink, and words that shrink too well look like a zip bomb.
-                with zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:
-                    packed.writestr("metadata.jsonl", _lines(pairs.values()))
-                    for pair in pairs.values():
-                        packed.write(pair.path, f"pictures/{pair.name}")
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
+            # Stored, not deflated: pictures do not shrink, and words that shrink too well look like a zip bomb.
+            with replacing(path) as part, zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:
+                packed.writestr("metadata.jsonl", _lines(pairs.values()))
+                for pair in pairs.values():
+                    packed.write(pair.path, f"pictures/{pair.name}")
         return path
 
     def freeze(self, target: Path | str) -> Path:
@@ -199,10 +195,9 @@ class PairFolder:
                 image = open_image(source)
                 image.thumbnail((side, side), Image.Resampling.LANCZOS)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f"{name}.{threading.get_ident()}.part")
-                image.save(part, "WEBP", quality=80, method=2)
-                os.utime(part, ns=(changed, changed))
-                os.replace(part, target)
+                with replacing(target) as part:
+                    image.save(part, "WEBP", quality=80, method=2)
+                    os.utime(part, ns=(changed, changed))
         return target
 
     @contextmanager
@@ -223,7 +218,7 @@ class PairFolder:
     def _discard(self, names: Iterable[str]) -> None:
         small = list(self.folder.glob("thumbnails/*"))
         for name in names:
-            for path in (self._pictures / name, *(sizes / f"{name}.webp" for sizes in small)):
+            for path in (self._images / name, *(sizes / f"{name}.webp" for sizes in small)):
                 path.unlink(missing_ok=True)
 
     def _load(self) -> dict[str, Pair]:
@@ -244,7 +239,7 @@ class PairFolder:
                     others = tuple(words for words in row.get("captions", ()) if words != row["text"])
                     pairs[name] = Pair(
                         name,
-                        self._pictures / name,
+                        self._images / name,
                         row["text"],
                         bool(row.get("machine_written")),
                         others,
@@ -255,13 +250,9 @@ class PairFolder:
         return pairs
 
     def _save(self, pairs: dict[str, Pair]) -> None:
-        part = self._metadata.with_name("metadata.jsonl.part")
-        try:
+        with replacing(self._metadata) as part:
             part.write_text(_lines(pairs.values()), encoding="utf-8", newline="\n")
             stamp = _stamp(part)
-            os.replace(part, self._metadata)
-        finally:
-            part.unlink(missing_ok=True)
         self._known = (stamp, pairs)
 
 

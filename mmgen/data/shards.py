@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmgen.data.columns import METADATA, PICTURES, SPLITS
+from mmgen.data.columns import IMAGES, METADATA, SPLITS
 from mmgen.errors import UserError
 from mmgen.images import MAX_BYTES, open_image
 
@@ -32,7 +32,7 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 class _Sample:
     """What a shard holds under one key."""
 
-    pictures: dict[str, str] = field(default_factory=dict)  # place by what follows the key
+    images: dict[str, str] = field(default_factory=dict)  # place by what follows the key
     captions: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ def find_shards(source: Path) -> list[tuple[Path, str]]:
         for folder in folders:
             for name in os.listdir(folder):
                 file = folder / name
-                if name in METADATA or file.suffix.lower() in PICTURES:
+                if name in METADATA or file.suffix.lower() in IMAGES:
                     return []
                 if _is_shard(file):
                     shards.append(file)
@@ -81,7 +81,7 @@ def read_shard(shard: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """What a shard holds, picture by picture.
 
     Yields:
-        the picture's name for messages, its path for `open_picture`, and its record: what `key.json` says, and the
+        the picture's name for messages, its path for `open_image_at`, and its record: what `key.json` says, and the
         lines of `key.txt` as captions where that has neither `text` nor `captions`.
 
     Raises:
@@ -89,18 +89,18 @@ def read_shard(shard: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """
     for key, sample in _samples(shard).items():
         # `key.seg.png` and the like are about the picture `key.png`.
-        pictures = {kind: place for kind, place in sample.pictures.items() if "." not in kind} or sample.pictures
-        if len(pictures) != 1:
-            count = "several pictures" if pictures else "a caption but no picture"
+        images = {kind: place for kind, place in sample.images.items() if "." not in kind} or sample.images
+        if len(images) != 1:
+            count = "several pictures" if images else "a caption but no picture"
             raise UserError(f"{shard.name} holds {count} named {key}. Write one picture for each key.")
-        [(kind, place)] = pictures.items()
+        [(kind, place)] = images.items()
         record = sample.record
         if not record.get("text") and not record.get("captions"):
             record = {**record, "captions": sample.captions}
         yield f"{key}.{kind} in {shard.name}", place, record
 
 
-def open_picture(path: str) -> Image.Image:
+def open_image_at(path: str) -> Image.Image:
     """Open the picture of a row, which is a file of its own or lies in a shard, as straight RGBA.
 
     Raises:
@@ -180,14 +180,14 @@ def _add(samples: dict[str, _Sample], shard: Path, packed: tarfile.TarFile, memb
         raise UserError(f"{shown} has a name with characters that are not UTF-8. Rename it.")
     stem, _, kind = path.name.partition(".")
     key, kind = (path.parent / stem).as_posix(), kind.lower()
-    is_picture = f".{kind.rpartition('.')[2]}" in PICTURES
-    if not is_picture and kind not in ("txt", "json"):
+    is_image = f".{kind.rpartition('.')[2]}" in IMAGES
+    if not is_image and kind not in ("txt", "json"):
         return
     sample = samples.setdefault(key, _Sample())
-    if is_picture:
-        if kind in sample.pictures:
+    if is_image:
+        if kind in sample.images:
             raise UserError(f"{where} is there twice. Write one picture for each key.")
-        sample.pictures[kind] = f"{shard.resolve()}#{member.offset_data}+{member.size}/{path.name}"
+        sample.images[kind] = f"{shard.resolve()}#{member.offset_data}+{member.size}/{path.name}"
     elif kind == "txt":
         sample.captions = _text(packed, member, where).splitlines()
     else:

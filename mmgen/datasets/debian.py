@@ -86,8 +86,8 @@ def _unpack(package: str, output: Path) -> Path:
 
 def _fits(path: Path) -> bool:
     try:
-        with Image.open(path) as picture:
-            return picture.width * picture.height <= MAX_PIXELS
+        with Image.open(path) as image:
+            return image.width * image.height <= MAX_PIXELS
     except (OSError, Image.DecompressionBombError):
         return False
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mmgen.errors import UserError
+from mmgen.io import write_json
 
 REDUCED = "reduced.json"
 """Checksums of the archives beside it that hold a part of their package."""
@@ -95,7 +96,7 @@ def reduce(package: NpmPackage, source: Path, target: Path, wanted: Callable[[st
                 kept.size = member.size
                 part.addfile(kept, whole.extractfile(member))
     digests = {**_reduced(target), package.archive: _integrity(path)}
-    (target / REDUCED).write_text(json.dumps(digests, indent=2) + "\n")
+    write_json(target / REDUCED, digests, indent=2)
     return path
 
 

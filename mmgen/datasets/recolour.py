@@ -24,10 +24,10 @@ _NEAR = 45  # degrees: a hue so close would look the same
 _WORDS = re.compile(r"\b(red|orange|yellow|green|blue|purple|pink|brown|black|white|grey|light blue)\b")
 
 
-def dominant_hue(picture: Image.Image) -> float | None:
+def dominant_hue(image: Image.Image) -> float | None:
     """The one hue of an RGBA picture in degrees; -1 where it is nearly grey, None where it has several."""
-    hue, saturation, value = (np.asarray(c, dtype=np.float64) for c in picture.convert("RGB").convert("HSV").split())
-    alpha = np.asarray(picture.getchannel("A"), dtype=np.float64)
+    hue, saturation, value = (np.asarray(c, dtype=np.float64) for c in image.convert("RGB").convert("HSV").split())
+    alpha = np.asarray(image.getchannel("A"), dtype=np.float64)
     colourful = alpha * saturation * value
     if colourful.sum() < 0.12 * (alpha * 255 * 255).sum():
         return -1.0
@@ -42,9 +42,9 @@ def fitting_colours(hue: float) -> list[str]:
     return [name for name in COLOURS if hue < 0 or apart[name] > _NEAR]
 
 
-def recolour(picture: Image.Image, hue: float, colour: str) -> Image.Image:
+def recolour(image: Image.Image, hue: float, colour: str) -> Image.Image:
     """An RGBA picture of one `hue`, or of none (-1), in another colour."""
-    hues, saturation, value = (np.asarray(c, dtype=np.float64) for c in picture.convert("RGB").convert("HSV").split())
+    hues, saturation, value = (np.asarray(c, dtype=np.float64) for c in image.convert("RGB").convert("HSV").split())
     target = COLOURS[colour]
     if hue < 0:
         hues = np.full_like(hues, target / 360 * 255)
@@ -53,7 +53,7 @@ def recolour(picture: Image.Image, hue: float, colour: str) -> Image.Image:
         hues = (hues + (target - hue) / 360 * 255) % 255
     planes = [Image.fromarray(np.round(plane).astype(np.uint8)) for plane in (hues, saturation, value)]
     turned = Image.merge("HSV", planes).convert("RGB")
-    turned.putalpha(picture.getchannel("A"))
+    turned.putalpha(image.getchannel("A"))
     return turned
 
 
@@ -75,11 +75,11 @@ def write_recoloured(job: tuple[str, str, float]) -> str | None:
         The colour, or None where the picture has too many of its own.
     """
     source, target, chance = job
-    picture = open_image(source)
-    hue = dominant_hue(picture)
+    image = open_image(source)
+    hue = dominant_hue(image)
     if hue is None:
         return None
     colours = fitting_colours(hue)
     colour = colours[int(chance * len(colours))]
-    recolour(picture, hue, colour).save(Path(f"{target}-{colour}.png"), compress_level=6)
+    recolour(image, hue, colour).save(Path(f"{target}-{colour}.png"), compress_level=6)
     return colour

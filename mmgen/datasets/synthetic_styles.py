@@ -28,7 +28,7 @@ from mmgen.images import open_image
 GROUP = "synthetic"
 """The `group` of every picture in a synthetic style."""
 
-PICTURES = 260
+IMAGES = 260
 """At most how many pictures a style has."""
 
 Colour = tuple[float, float, float]
@@ -170,11 +170,11 @@ def _palette_ink(rng: random.Random, colours: str, dark: Colour) -> Colour:
     return rng.choice((_BLACK, _WHITE, dark, _colour(rng, 0.3, 0.7)))
 
 
-def treat(picture: Image.Image, treatment: Treatment) -> Image.Image:
+def treat(image: Image.Image, treatment: Treatment) -> Image.Image:
     """An RGBA picture in a synthetic style, of the same size; fully transparent where nothing is drawn."""
-    t, scale = treatment, picture.width / 256
-    picture = _reshape(picture.convert("RGBA"), t, scale)
-    pixels = np.asarray(picture, dtype=np.float32) / 255
+    t, scale = treatment, image.width / 256
+    image = _reshape(image.convert("RGBA"), t, scale)
+    pixels = np.asarray(image, dtype=np.float32) / 255
     rgb, alpha = pixels[..., :3], pixels[..., 3]
     if t.surface == "pixels":
         rgb, alpha = _in_blocks(rgb, alpha, max(2, round(t.grain * scale)))
@@ -196,10 +196,10 @@ def treat(picture: Image.Image, treatment: Treatment) -> Image.Image:
     return Image.fromarray((rgba.clip(0, 1) * 255 + 0.5).astype(np.uint8), "RGBA")
 
 
-def _reshape(picture: Image.Image, t: Treatment, scale: float) -> Image.Image:
+def _reshape(image: Image.Image, t: Treatment, scale: float) -> Image.Image:
     """Squeezed, mirrored, tilted and wobbling, with premultiplied colours all the way."""
-    side = picture.width
-    made = picture.convert("RGBa")
+    side = image.width
+    made = image.convert("RGBa")
     if t.mirrored:
         made = made.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     size = max(1, round(side * t.width)), max(1, round(side * t.height))
@@ -398,11 +398,11 @@ def write_treated(job: tuple[str, str, Treatment]) -> None:
 
 
 def add_styles(
-    output: Path, rows: list[dict], count: int, seed: int, pool: Executor, pictures: int = PICTURES
+    output: Path, rows: list[dict], count: int, seed: int, pool: Executor, images: int = IMAGES
 ) -> list[dict]:
     """Write synthetic styles of an emoji data set below `output/synthetic`.
 
-    Each is made from up to `pictures` of one style's pictures that are for training and have no skin tone, so what is
+    Each is made from up to `images` of one style's pictures that are for training and have no skin tone, so what is
     held out stays held out.
 
     Args:
@@ -421,7 +421,7 @@ def add_styles(
     made, jobs = [], []
     for number in range(1, count + 1):
         base = bases[(number - 1) % len(bases)]
-        chosen = random.Random(f"{seed}/synthetic pictures/{number}").sample(able[base], min(pictures, len(able[base])))
+        chosen = random.Random(f"{seed}/synthetic pictures/{number}").sample(able[base], min(images, len(able[base])))
         treatment, style = draw_treatment(number, seed), f"synthetic {number:02}"
         folder = output / "synthetic" / f"{number:02}"
         folder.mkdir(parents=True, exist_ok=True)

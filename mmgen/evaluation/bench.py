@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmgen.data.shards import open_picture
+from mmgen.data.shards import open_image_at
 from mmgen.data.splits import UNSEEN_STYLE
 from mmgen.devices import autocast
 from mmgen.errors import UserError
@@ -66,10 +66,10 @@ def split_scores(
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
     own, others = _two_lots(real, asked)
     first = Questions(asked.rows[: _part(count)], asked.seeds[: _part(count)])
-    kept: list[Image.Image] = []  # The first pictures, for the decoder and the second extractor.
+    kept: list[Image.Image] = []  # The first pictures, for the captioner and the second extractor.
     found: list[list[MemoryShare]] = []  # What all looked up.
-    pictures = draw(pipe, progress(prompts, split), asked.seeds, found)
-    raw = extractor.extract(_keeping(pictures, kept, len(first.rows)))
+    images = draw(pipe, progress(prompts, split), asked.seeds, found)
+    raw = extractor.extract(_keeping(images, kept, len(first.rows)))
     vectors = real.compare(raw)
     left_out = looked_up(pipe.memory, real, found) if pipe.memory is not None else None
     ranks = retrieval(real, vectors, labels, seed=1, left_out=left_out)
@@ -118,11 +118,11 @@ def _part(count: int) -> int:
     return min(PART, count // 2)
 
 
-def _keeping(pictures: Iterable[Image.Image], kept: list[Image.Image], most: int) -> Iterable[Image.Image]:
-    for picture in pictures:
+def _keeping(images: Iterable[Image.Image], kept: list[Image.Image], most: int) -> Iterable[Image.Image]:
+    for image in images:
         if len(kept) < most:
-            kept.append(picture)
-        yield picture
+            kept.append(image)
+        yield image
 
 
 def named_style(
@@ -204,20 +204,20 @@ def second_opinion(
 def caption_cycle_accuracy(
     pipe: MultimodalGANPipeline, real: Gallery, asked: Questions, drawn: list[Image.Image], progress: Progress
 ) -> dict[str, float]:
-    """The loop: of the first `drawn` pictures of the questions, how many does the model's own decoder name rightly?
+    """The loop: of the first `drawn` pictures of the questions, how many does the model's own captioner name rightly?
 
-    `named_real` is the same share of the real pictures that were asked. Nothing for a model without a decoder. This is
-    the one measure here in which the model itself answers: its decoder has read pictures of its generator in training,
-    and may recognise what nobody else would.
+    `named_real` is the same share of the real pictures that were asked. Nothing for a model without a captioner. This
+    is the one measure here in which the model itself answers: its captioner has read pictures of its generator in
+    training, and may recognise what nobody else would.
     """
-    if pipe.decoder is None:
+    if pipe.captioner is None:
         return {}
     rows = asked.rows[: len(drawn)]
     own = list(dict.fromkeys(rows.tolist()))
     paths = progress([real.paths[row] for row in own], "naming")
     return {
         "named": float(named(pipe, drawn, real.names[rows]).mean()),
-        "named_real": float(named(pipe, [open_picture(path) for path in paths], real.names[own]).mean()),
+        "named_real": float(named(pipe, [open_image_at(path) for path in paths], real.names[own]).mean()),
     }
 
 
@@ -330,7 +330,7 @@ def reference_following(
         if not len(others):
             continue
         reference = int(rng.choice(others))
-        image = open_picture(real.paths[reference])
+        image = open_image_at(real.paths[reference])
         drawn = extractor.extract(pipe(str(real.names[rows[0]]), references=[image], seed=1).images)
         nearest = real.styles[rows[(real.seen[rows] @ real.compare(drawn)[0]).argmax()]]
         of_reference = real.styles[rows[(real.seen[rows] @ real.seen[reference]).argmax()]]
@@ -363,14 +363,14 @@ def unseen_style_scores(
     labels, styles = real.labels[rows], real.styles[rows]
     found: list[list[MemoryShare]] = []
 
-    def pictures() -> Iterable[Image.Image]:
+    def images() -> Iterable[Image.Image]:
         for row, reference, seed in progress(
             list(zip(rows, references, asked.seeds[chosen], strict=True)), UNSEEN_STYLE
         ):
-            image = open_picture(real.paths[reference])
+            image = open_image_at(real.paths[reference])
             yield from draw(pipe, [real.names[row]], [seed], found, references=[image])
 
-    vectors = real.compare(extractor.extract(pictures()))
+    vectors = real.compare(extractor.extract(images()))
     left_out = looked_up(pipe.memory, real, found) if pipe.memory is not None else None
     hits, chance = style_followed(real, vectors, labels, styles)
     shuffled = np.random.default_rng(2).permutation(len(vectors))
@@ -404,7 +404,7 @@ def reconstruction(
     """
     psnrs, before, after = [], [], []
     for path in progress(paths, "reconstructions"):
-        pixels = to_tensor(open_picture(path), pipe.image_size)[None]
+        pixels = to_tensor(open_image_at(path), pipe.image_size)[None]
         with autocast(pipe.device):
             restored = pipe.autoencoder.decode(pipe.autoencoder.encode(pixels.to(pipe.device)).float())
         restored = restored.float().cpu().clamp(-1, 1)

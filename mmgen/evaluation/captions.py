@@ -1,4 +1,4 @@
-"""What the decoder is worth: does it name pictures that it never saw, and does it beat the nearest training caption?"""
+"""What the captioner is worth: does it name unseen pictures, and does it beat the nearest training caption?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmgen.data.shards import open_picture
+from mmgen.data.shards import open_image_at
 from mmgen.pipeline import MultimodalGANPipeline
 
 BEAMS = 5
@@ -51,14 +51,14 @@ def caption_scores(
     count: int = ASKED,
     progress: Progress = lambda things, what: things,
 ) -> dict[str, float]:
-    """Ask the decoder for the captions of pictures that it never saw.
+    """Ask the captioner for the captions of pictures that it never saw.
 
-    A picture's label is its first caption. Beside the decoder stands the caption of the nearest picture of `train`: in
-    the tokens of the frozen CNN, place by place, each channel standardised, by cosine, which finds more labels than the
-    tokens' mean.
+    A picture's label is its first caption. Beside the captioner stands the caption of the nearest picture of `train`:
+    in the tokens of the frozen CNN, place by place, each channel standardised, by cosine, which finds more labels than
+    the tokens' mean.
 
     Args:
-        train: the split that the decoder was trained on; plain: its reference tokens [N, grid, D].
+        train: the split that the captioner was trained on; plain: its reference tokens [N, grid, D].
         held_out: the pictures to ask for; `count` of them are drawn by a fixed seed.
 
     Returns:
@@ -71,7 +71,7 @@ def caption_scores(
     labels, right_styles = [captions[0] for captions in asked["captions"]], asked["style"][:]
     said, seen = [], []
     for start in progress(range(0, len(rows), BATCH), "captions"):
-        images = [open_picture(one["path"]) for one in asked[start : start + BATCH]["image"]]
+        images = [open_image_at(one["path"]) for one in asked[start : start + BATCH]["image"]]
         said += pipe.describe(images, num_captions=BEAMS)
         seen.append(pipe.encode_references(images).float().cpu().numpy())
     best = [captions[0].text if captions else "" for captions in said]
@@ -130,8 +130,8 @@ def table(scores: dict[str, float], split: str) -> str:
 
 
 def captioned(pipe: MultimodalGANPipeline, data: datasets.Dataset, columns: int = 5, side: int = 220) -> Image.Image:
-    """A sheet of pictures with the decoder's best caption under each."""
-    images = [open_picture(one["path"]) for one in data["image"]]
+    """A sheet of pictures with the captioner's best caption under each."""
+    images = [open_image_at(one["path"]) for one in data["image"]]
     sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "white")
     pen = ImageDraw.Draw(sheet)
     for place, (image, said) in enumerate(zip(images, pipe.describe(images, num_captions=1), strict=True)):

@@ -11,8 +11,8 @@ import numpy as np
 from mmgen.data.draft import Draft, Pair
 from mmgen.errors import UserError
 from mmgen.evaluation.doctor_captions import Reading, read_captions
-from mmgen.evaluation.doctor_compare import find_copies, find_strays
-from mmgen.evaluation.doctor_measure import content_keys, measure_captions, measure_pictures, measure_restored
+from mmgen.evaluation.doctor_compare import caption_outliers, find_copies
+from mmgen.evaluation.doctor_measure import content_keys, measure_captions, measure_images, measure_restored
 from mmgen.models.autoencoder import GOOD_PSNR
 from mmgen.models.encoders import MAX_PROMPT_TOKENS
 from mmgen.pipeline import MultimodalGANPipeline
@@ -63,7 +63,7 @@ class Finding:
 class Embeddings:
     """Of pictures by pair name, float32 [D]; of captions that are not empty by their text, float32 [W], of length 1."""
 
-    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    images: dict[str, np.ndarray] = field(default_factory=dict)
     captions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -99,7 +99,7 @@ def examine(draft: Draft, pipe: MultimodalGANPipeline, on_progress: Progress | N
     tell = on_progress or (lambda share, words: None)
     pairs, folder = draft.pairs, draft.folder / "measured"
     keys = content_keys(pairs, folder)
-    features, looks = measure_pictures(pairs, keys, pipe, folder, _part(tell, 0.0, 0.6))
+    features, looks = measure_images(pairs, keys, pipe, folder, _part(tell, 0.0, 0.6))
     readable = [pair for pair in pairs if pair.name in features]
     texts = [pair.text for pair in readable]
     captions = measure_captions(texts, pipe, folder, _part(tell, 0.6, 0.75))
@@ -110,7 +110,7 @@ def examine(draft: Draft, pipe: MultimodalGANPipeline, on_progress: Progress | N
     found = [
         _unreadable([pair.name for pair in pairs if pair.name not in features]),
         _duplicates(copies),
-        _strays(distinct, features, captions),
+        _caption_outliers(distinct, features, captions),
         *_captions(readable, readings),
         _same_captions(distinct),
         _tiny([pair.name for pair in readable if looks[pair.name][:2].max() < TINY]),
@@ -156,7 +156,7 @@ def _copies(pairs: list[Pair], features: dict[str, np.ndarray], looks: dict[str,
 
 def _unreadable(names: list[str]) -> Finding | None:
     if names:
-        sentence = f"{_pictures(names)} cannot be read any more: {_list(names)}."
+        sentence = f"{_images(names)} cannot be read any more: {_list(names)}."
         return Finding("unreadable", names, sentence, "Remove them")
     return None
 
@@ -165,21 +165,23 @@ def _duplicates(copies: dict[str, str]) -> Finding | None:
     if copies:
         examples = _list([f"{copy} of {kept}" for copy, kept in copies.items()])
         has = "is nearly a copy of another" if len(copies) == 1 else "are nearly copies of others"
-        sentence = f"{_pictures(copies)} {has}, and would count double: {examples}."
+        sentence = f"{_images(copies)} {has}, and would count double: {examples}."
         return Finding("duplicate", list(copies), sentence, "Keep the largest of each", partners=copies)
     return None
 
 
-def _strays(pairs: list[Pair], features: dict[str, np.ndarray], captions: dict[str, np.ndarray]) -> Finding | None:
+def _caption_outliers(
+    pairs: list[Pair], features: dict[str, np.ndarray], captions: dict[str, np.ndarray]
+) -> Finding | None:
     told = [pair for pair in pairs if pair.text in captions]
     if not told:
         return None
-    pictures = np.stack([features[pair.name] for pair in told])
-    odd = find_strays(pictures, np.stack([captions[pair.text] for pair in told]))
+    images = np.stack([features[pair.name] for pair in told])
+    odd = caption_outliers(images, np.stack([captions[pair.text] for pair in told]))
     names = [told[number].name for number in odd]
     if names:
         them = "it" if len(names) == 1 else "them"
-        sentence = f"{_pictures(names)} may have the caption of another, as pictures like {them} are called otherwise: "
+        sentence = f"{_images(names)} may have the caption of another, as pictures like {them} are called otherwise: "
         return Finding("stray", names, f"{sentence}{_list(names)}. See whether they are right.")
     return None
 
@@ -188,9 +190,7 @@ def _captions(pairs: list[Pair], readings: dict[str, Reading]) -> list[Finding]:
     found = []
     if names := [pair.name for pair in pairs if not pair.text and not pair.others]:
         has = "has no caption and is" if len(names) == 1 else "have no caption and are"
-        found.append(
-            Finding("empty", names, f"{_pictures(names)} {has} learned from the picture alone: {_list(names)}.")
-        )
+        found.append(Finding("empty", names, f"{_images(names)} {has} learned from the picture alone: {_list(names)}."))
     if names := [pair.name for pair in pairs if pair.text and readings[pair.text].foreign]:
         sentence = (
             f"{_count(names, 'caption')} in letters that the model does not know count for little: {_list(names)}. "
@@ -211,7 +211,7 @@ def _same_captions(pairs: list[Pair]) -> Finding | None:
             groups[" ".join(pair.text.casefold().split())].append(pair.name)
     names = [name for group in groups.values() if len(group) > 1 for name in group]
     if names:
-        sentence = f"{_pictures(names)} have a caption that others have too, so words cannot tell them apart: "
+        sentence = f"{_images(names)} have a caption that others have too, so words cannot tell them apart: "
         return Finding("same_caption", names, f"{sentence}{_list(names)}.")
     return None
 
@@ -219,7 +219,7 @@ def _same_captions(pairs: list[Pair]) -> Finding | None:
 def _tiny(names: list[str]) -> Finding | None:
     if names:
         has = "is" if len(names) == 1 else "are"
-        sentence = f"{_pictures(names)} {has} smaller than {TINY} pixels and will look blurred: {_list(names)}."
+        sentence = f"{_images(names)} {has} smaller than {TINY} pixels and will look blurred: {_list(names)}."
         return Finding("tiny", names, sentence, "Remove them")
     return None
 
@@ -228,7 +228,7 @@ def _huge(pairs: list[Pair]) -> Finding | None:
     names = [pair.name for pair in pairs if pair.scaled_from]
     if names:
         was = "was" if len(names) == 1 else "were"
-        sentence = f"{_pictures(names)} {was} scaled down, as the model needs no more: {_list(names)}."
+        sentence = f"{_images(names)} {was} scaled down, as the model needs no more: {_list(names)}."
         return Finding("huge", names, sentence)
     return None
 
@@ -250,14 +250,12 @@ def _poor(restored: dict[str, float], count: int) -> Finding | None:
     if names and sum(restored.values()) / len(restored) < GOOD_PSNR:  # About as fine-tuning decides it.
         of = f" of {len(restored)} that were tried" if len(restored) < count else ""
         loses = "loses" if len(names) == 1 else "lose"
-        sentence = (
-            f"{_pictures(names)}{of} {loses} detail in the image decoder, which is then tuned too: {_list(names)}."
-        )
+        sentence = f"{_images(names)}{of} {loses} detail in the image decoder, which is then tuned too: {_list(names)}."
         return Finding("poor_reconstruction", names, sentence)
     return None
 
 
-def _pictures(names: Sequence[str] | dict) -> str:
+def _images(names: Sequence[str] | dict) -> str:
     return _count(names, "picture")
 
 

@@ -53,7 +53,7 @@ def find_copies(features: np.ndarray, looks: np.ndarray, sizes: np.ndarray) -> d
     return copies
 
 
-def find_strays(features: np.ndarray, captions: np.ndarray) -> list[int]:
+def caption_outliers(features: np.ndarray, captions: np.ndarray) -> list[int]:
     """Pairs whose picture's neighbours among the pictures are not the neighbours of its caption among the captions.
 
     Words and pictures have no space in common here, so each pair is judged by what it is near to in either: the
@@ -73,19 +73,19 @@ def find_strays(features: np.ndarray, captions: np.ndarray) -> list[int]:
     count = len(features)
     if count < STRAY_FROM or not _differ(captions) or not _differ(features):
         return []
-    pictures = _unit((features - features.mean(0)) / (features.std(0) + 1e-6))
+    images = _unit((features - features.mean(0)) / (features.std(0) + 1e-6))
     words = _unit(captions - captions.mean(0))
     nearest = min(5, count // 4)
     scores = np.empty(count)
     for start in range(0, count, BLOCK):
         rows = np.arange(start, min(start + BLOCK, count))
-        alike, agree = pictures[rows] @ pictures.T, words[rows] @ words.T
+        alike, agree = images[rows] @ images.T, words[rows] @ words.T
         itself = (np.arange(len(rows)), rows)
         correlation = _correlation(alike, agree, itself)
         alike[itself] = agree[itself] = -np.inf
-        by_picture = np.argpartition(-alike, nearest - 1, axis=1)[:, :nearest]
+        by_image = np.argpartition(-alike, nearest - 1, axis=1)[:, :nearest]
         by_words = np.argpartition(-agree, nearest - 1, axis=1)[:, :nearest]
-        agreement = np.take_along_axis(agree, by_picture, 1).mean(1) + np.take_along_axis(alike, by_words, 1).mean(1)
+        agreement = np.take_along_axis(agree, by_image, 1).mean(1) + np.take_along_axis(alike, by_words, 1).mean(1)
         scores[rows] = correlation + agreement
     limit = -0.12 - 2.5 / count**0.5
     return [int(one) for one in np.argsort(scores) if scores[one] < limit]

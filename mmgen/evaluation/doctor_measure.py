@@ -6,10 +6,9 @@ A picture or caption that was measured once is not measured again, whatever else
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import nn
 from mmgen.data.draft import Pair
 from mmgen.errors import UserError
 from mmgen.images import from_uint8, open_image, psnr, square
+from mmgen.io import read_json, replacing, write_json
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_view, text_tokens
 from mmgen.pipeline import MultimodalGANPipeline
 
@@ -52,15 +52,11 @@ class Store:
         kept = {key: value for key, value in self.values.items() if only is None or key in only}
         if kept.keys() == self._saved:
             return
-        part = self.file.with_suffix(f".{os.getpid()}.part")
-        try:
+        with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as target:
+            with replacing(self.file) as part, open(part, "wb") as target:
                 np.savez(target, keys=np.array(list(kept), dtype=str), values=np.array(list(kept.values())))
-            os.replace(part, self.file)
             self._saved = set(kept)
-        except OSError:
-            part.unlink(missing_ok=True)
 
 
 def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
@@ -69,10 +65,7 @@ def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
     A picture that is not there any more, or cannot be read, is left out.
     """
     file = folder / "contents.json"
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = read_json(file)
     keys, stamps = {}, {}
     for pair in pairs:
         try:
@@ -82,18 +75,14 @@ def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
         except OSError:
             continue
     if stamps != known:
-        part = file.with_suffix(f".{os.getpid()}.part")
-        try:
+        with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(stamps), encoding="utf-8")
-            os.replace(part, file)
-        except OSError:
-            part.unlink(missing_ok=True)
+            write_json(file, stamps, indent=None)
     return keys
 
 
 @torch.inference_mode()
-def measure_pictures(
+def measure_images(
     pairs: list[Pair], keys: dict[str, str], pipe: MultimodalGANPipeline, folder: Path, on_progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What the CNN makes of the pictures, and what they look like.

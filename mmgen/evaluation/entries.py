@@ -21,7 +21,7 @@ def best_entry(shares: Sequence[MemoryShare]) -> int:
 
 
 @torch.inference_mode()
-def entry_pictures(pipe: MultimodalGANPipeline, entries: Sequence[int]) -> list[Image.Image]:
+def entry_images(pipe: MultimodalGANPipeline, entries: Sequence[int]) -> list[Image.Image]:
     """Entries of the memory by number, as the autoencoder restores them."""
     made = []
     for start in range(0, len(entries), DECODED):

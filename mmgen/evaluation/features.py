@@ -71,11 +71,11 @@ class FeatureExtractor(nn.Module):
         """RGB [N, 3, SIZE, SIZE] in [0, 1] -> mean features of the last layer [N, 1280], float32, none negative."""
         return self.model((rgb - self.mean) / self.std).last_hidden_state.mean((2, 3))
 
-    def extract(self, pictures: Iterable[Image.Image | torch.Tensor], batch: int = 16) -> np.ndarray:
+    def extract(self, images: Iterable[Image.Image | torch.Tensor], batch: int = 16) -> np.ndarray:
         """Features [N, 1280] of RGBA pictures, as files or as uint8 [4, S, S] premultiplied; laid on white."""
         made, waiting = [], []
-        for picture in pictures:
-            pixels = picture if isinstance(picture, torch.Tensor) else torch.from_numpy(square(picture, 256))
+        for image in images:
+            pixels = image if isinstance(image, torch.Tensor) else torch.from_numpy(square(image, 256))
             waiting.append(view(pixels))
             if len(waiting) == batch:
                 made.append(self(torch.stack(waiting)))

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen.data.shards import file_of, open_picture
+from mmgen.data.shards import file_of, open_image_at
 from mmgen.datasets import recolour, synthetic_styles
 from mmgen.evaluation.distances import squared_distances
 from mmgen.evaluation.features import SIZE, FeatureExtractor
+from mmgen.io import replacing
 
 VARIANTS = 150
 """Pairs of pictures of one concept and style whose distance is measured, at most."""
@@ -139,7 +140,7 @@ def features_of(
     left = iter(progress(missing.values(), what)) if missing else iter(())
     for start in range(0, len(missing), _TOGETHER):
         some = list(missing)[start : start + _TOGETHER]
-        seen = extractor.extract(open_picture(path) for path in islice(left, len(some)))
+        seen = extractor.extract(open_image_at(path) for path in islice(left, len(some)))
         known.update(zip(some, seen, strict=True))
         _write(file, known)
     return np.stack([known[key] for key in keys]) if keys else np.zeros((0, extractor.channels), dtype=np.float32)
@@ -152,9 +153,8 @@ def _key(path: str) -> int:
 
 def _write(file: Path, known: dict[int, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.stem}.part{os.getpid()}.npz")
-    np.savez(part, keys=np.array(list(known), dtype=np.uint64), values=np.stack(list(known.values())))
-    part.replace(file)
+    with replacing(file) as part, open(part, "wb") as handle:
+        np.savez(handle, keys=np.array(list(known), dtype=np.uint64), values=np.stack(list(known.values())))
 
 
 def mean_distance(vectors: np.ndarray) -> float:

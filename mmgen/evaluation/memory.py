@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmgen.evaluation.distances import frechet, squared_distances
-from mmgen.evaluation.entries import DECODED, best_entry, entry_pictures
+from mmgen.evaluation.entries import DECODED, best_entry, entry_images
 from mmgen.evaluation.features import FeatureExtractor
 from mmgen.evaluation.gallery import Gallery, Progress
 from mmgen.evaluation.retrieval import Questions, draw, mean_of, retrieval, style_followed
@@ -75,7 +75,7 @@ def memory_scores(
     labels, styles, vectors = real.labels[asked.rows], real.styles[asked.rows], real.compare(raw)
     numbers = sorted({share.entry for shares in found for share in shares})
     place = {entry: index for index, entry in enumerate(numbers)}
-    seen = real.compare(extractor.extract(_pictures(pipe, numbers, progress)))
+    seen = real.compare(extractor.extract(_images(pipe, numbers, progress)))
     best = seen[[place[best_entry(found[index])] for index in rows]]
     ranks = retrieval(real, best, labels[rows], seed=1, left_out=left_out[rows])
     followed, _ = style_followed(real, best, labels[rows], styles[rows])
@@ -106,10 +106,10 @@ def memory_scores(
     return scores
 
 
-def _pictures(pipe: MultimodalGANPipeline, entries: Sequence[int], progress: Progress):
+def _images(pipe: MultimodalGANPipeline, entries: Sequence[int], progress: Progress):
     starts = range(0, len(entries), DECODED)
     for start in progress(starts, "entries of the memory"):
-        yield from entry_pictures(pipe, entries[start : start + DECODED])
+        yield from entry_images(pipe, entries[start : start + DECODED])
 
 
 def _share_below(distances: Sequence[float], limit: float) -> float:

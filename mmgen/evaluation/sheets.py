@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import datasets
 from PIL import Image
 
-from mmgen.data.shards import open_picture
+from mmgen.data.shards import open_image_at
 from mmgen.errors import UserError
-from mmgen.evaluation.entries import best_entry, entry_pictures
+from mmgen.evaluation.entries import best_entry, entry_images
 from mmgen.pipeline import MultimodalGANPipeline
 
 MAX_PIXELS = 150_000_000
@@ -18,7 +18,7 @@ MAX_PIXELS = 150_000_000
 
 
 def grid(
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     columns: int,
     cell: int = 128,
     gap: int = 4,
@@ -29,16 +29,16 @@ def grid(
     Raises:
         UserError: the sheet would have more than `MAX_PIXELS`.
     """
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(images) // columns)
     width, height = columns * (cell + gap) + gap, rows * (cell + gap) + gap
     if width * height > MAX_PIXELS:
         raise UserError(f"A sheet of {width} x {height} pixels is too large. Give fewer pictures or a smaller scale.")
     sheet = Image.new("RGB", (width, height), "white")
-    for index, picture in enumerate(pictures):
-        how = enlarge if max(picture.size) < cell else Image.Resampling.LANCZOS
-        picture = picture.convert("RGBA").resize((cell, cell), how)
+    for index, image in enumerate(images):
+        how = enlarge if max(image.size) < cell else Image.Resampling.LANCZOS
+        image = image.convert("RGBA").resize((cell, cell), how)
         corner = (gap + index % columns * (cell + gap), gap + index // columns * (cell + gap))
-        sheet.paste(picture, corner, picture)
+        sheet.paste(image, corner, image)
     return sheet
 
 
@@ -51,7 +51,7 @@ def interleave(
     """Rows of `above`, each followed by the rows of `between` (if there is any) and `below` that belong to it."""
     kinds = [kind for kind in (above, between, below) if kind]
     rows = range(0, len(above), columns)
-    return [picture for start in rows for kind in kinds for picture in kind[start : start + columns]]
+    return [image for start in rows for kind in kinds for image in kind[start : start + columns]]
 
 
 def comparison(
@@ -76,7 +76,7 @@ def comparison(
     """
     chosen = spread_rows(data, count, seed)
     captions = [caption_of(row) for row in chosen]
-    real = [open_picture(row["image"]["path"]) for row in chosen]
+    real = [open_image_at(row["image"]["path"]) for row in chosen]
     drawn: list[Image.Image] = []
     best = []
     for caption in captions:
@@ -84,20 +84,20 @@ def comparison(
         drawn += output.images
         best.append(best_entry(output.drawn_from[0]) if output.drawn_from and output.drawn_from[0] else None)
     numbers = sorted({entry for entry in best if entry is not None})
-    decoded = dict(zip(numbers, entry_pictures(pipe, numbers), strict=True))
+    decoded = dict(zip(numbers, entry_images(pipe, numbers), strict=True))
     gap = Image.new("RGBA", (1, 1))
     entries = [decoded.get(entry, gap) for entry in best] if decoded else ()
     columns = min(columns, len(chosen))
-    pictures = interleave(real, drawn, columns, entries)
-    return grid(pictures, columns, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST), captions
+    images = interleave(real, drawn, columns, entries)
+    return grid(images, columns, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST), captions
 
 
 def seeds_sheet(
     pipe: MultimodalGANPipeline, prompts: Sequence[str], seeds: int, seed: int, scale: float | None = None
 ) -> Image.Image:
     """A row for each prompt: its pictures of `seeds` seeds, the first of which is `seed`."""
-    pictures = [picture for prompt in prompts for picture in pipe(prompt, seed=seed, num_images=seeds).images]
-    return grid(pictures, seeds, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST)
+    images = [image for prompt in prompts for image in pipe(prompt, seed=seed, num_images=seeds).images]
+    return grid(images, seeds, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST)
 
 
 def cell_of(pipe: MultimodalGANPipeline, scale: float | None) -> int:

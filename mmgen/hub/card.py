@@ -15,15 +15,16 @@ import yaml
 from safetensors import safe_open
 
 from mmgen.errors import UserError
-from mmgen.hub.files import EVALUATION, OPTIONAL, SAMPLES, TRAINING_LOG, WEIGHTS
+from mmgen.hub.index import read_index
 from mmgen.hub.licences import OTHER, strictest
+from mmgen.parts import EVALUATION, INDEX, PARTS, SAMPLES, TRAINING_LOG
 
 TAGS = ("text-to-image", "gan", "mmgen")
 _MARK = "<!-- From here on written by `python -m mmgen publish`, anew each time. -->"
 _HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_PICTURE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
+_IMAGE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
 _ROWS = 6
-_MOST_SOURCES = 200
+_MAX_SOURCES = 200
 
 
 def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captions: list[str], base: str = "") -> str:
@@ -68,9 +69,9 @@ def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captio
     return "\n\n".join([f"---\n{head}---", *filter(None, [brought, *sections])]) + "\n"
 
 
-def pictures_of(text: str) -> list[str]:
+def images_of(text: str) -> list[str]:
     """The pictures beside a card that it shows, by name."""
-    return list(dict.fromkeys(_PICTURE.findall(text)))
+    return list(dict.fromkeys(_IMAGE.findall(text)))
 
 
 def read_description(file: Path) -> dict:
@@ -155,25 +156,26 @@ Both draw the same picture from the same seed."""
 
 def _parts(checkpoint: Path) -> str:
     lines = ["## Parts", "", "| part | what | parameters | stored as |", "|---|---|---|---|"]
-    classes = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
-    for part, file in WEIGHTS.items():
-        if part in OPTIONAL and not (checkpoint / part / file).is_file():
+    classes = read_index(checkpoint / INDEX, checkpoint.name).classes
+    for name, part in PARTS.items():
+        if not (part.weights and name in classes):
             continue
-        with safe_open(checkpoint / part / file, "pt") as weights:
+        with safe_open(part.folder(checkpoint) / part.weights, "pt") as weights:
             slices = [weights.get_slice(key) for key in weights.keys()]
         count = sum(math.prod(piece.get_shape()) for piece in slices)
         kinds = "/".join(sorted({piece.get_dtype() for piece in slices if piece.get_dtype().startswith(("F", "BF"))}))
-        lines.append(f"| `{part}` | {classes[part][1]} | {count:,} | {kinds} |")
+        lines.append(f"| `{name}` | {classes[name]} | {count:,} | {kinds} |")
     return "\n".join(lines)
 
 
 def _origins(checkpoint: Path) -> list[tuple[dict[str, str], int]]:
     """The sources of the memory's entries, with how many come from each, the most first; none without a memory."""
     home = checkpoint / "memory"
-    if not (home / WEIGHTS["memory"]).is_file():
+    file = home / PARTS["memory"].weights
+    if not file.is_file():
         return []
     sources = json.loads((home / "config.json").read_text(encoding="utf-8")).get("sources", [])
-    with safe_open(home / WEIGHTS["memory"], "np") as weights:
+    with safe_open(file, "np") as weights:
         counts = np.bincount(weights.get_tensor("source"), minlength=len(sources)).tolist()
     return sorted(((origin, n) for origin, n in zip(sources, counts, strict=True) if n), key=lambda row: -row[1])
 
@@ -185,11 +187,11 @@ def _memory(origins: list[tuple[dict[str, str], int]], licence: str) -> str:
     names = ("source", "licence", "author")
     rows = [
         f"| {count:,} | {' | '.join(_plain(origin[name]) or 'not given' for name in names)} |"
-        for origin, count in origins[:_MOST_SOURCES]
+        for origin, count in origins[:_MAX_SOURCES]
     ]
-    if len(origins) > _MOST_SOURCES:
+    if len(origins) > _MAX_SOURCES:
         rows.append(
-            f"| {sum(count for _, count in origins[_MOST_SOURCES:]):,} | {len(origins) - _MOST_SOURCES} more | | |"
+            f"| {sum(count for _, count in origins[_MAX_SOURCES:]):,} | {len(origins) - _MAX_SOURCES} more | | |"
         )
     why = (
         "They do not all ask for what one licence would, or one of them is not known, so the licence of this model is "

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from mmgen.errors import UserError
 from mmgen.hub.explain import explained, first_line, is_network
-from mmgen.hub.files import DESCRIPTIONS, OPTIONAL, PART_FILES, PICKLES, WEIGHTS
-from mmgen.hub.index import INDEX, read_index
+from mmgen.hub.index import read_index
+from mmgen.parts import FILES, INDEX, PARTS, PICKLES
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,254}))?", re.ASCII)
 
@@ -79,23 +79,23 @@ def _fetch(
     on_progress: Callable[[int, int], None] | None,
     **place,
 ) -> Path:
-    wanted = [INDEX, *DESCRIPTIONS, *(f"{part}/{file}" for part, files in PART_FILES.items() for file in files)]
     if most_bytes is not None and not place["local_files_only"]:
         revision = HfApi(token=token).model_info(name, revision=revision).sha  # What is measured is what is fetched.
-        _refuse_large(name, revision, token, wanted, most_bytes)
+        _refuse_large(name, revision, token, most_bytes)
     read_index(Path(hf_hub_download(name, INDEX, revision=revision, token=token, **place)), name)
     place |= {"revision": revision, "token": token}
     if on_progress:
         place["tqdm_class"] = _told_to(on_progress)
-    folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*.py"], **place))
-    if not all((folder / part / file).is_file() for part, file in WEIGHTS.items() if part not in OPTIONAL):
+    folder = Path(snapshot_download(name, allow_patterns=list(FILES), ignore_patterns=["*.py"], **place))
+    needed = [part for part in PARTS.values() if part.weights and not part.is_optional]
+    if not all((folder / part.name / part.weights).is_file() for part in needed):
         _refuse_pickles(name, folder.name, token)
     return folder
 
 
-def _refuse_large(name: str, revision: str | None, token: str | bool | None, wanted: list[str], most: int) -> None:
+def _refuse_large(name: str, revision: str | None, token: str | bool | None, most: int) -> None:
     entries = HfApi(token=token).list_repo_tree(name, recursive=True, revision=revision)
-    size = sum(entry.size for entry in entries if entry.path in wanted and isinstance(entry, RepoFile))
+    size = sum(entry.size for entry in entries if entry.path in FILES and isinstance(entry, RepoFile))
     if size > most:
         raise UserError(f"{name} has {size / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB are allowed here. Choose another.")
 

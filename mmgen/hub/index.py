@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmgen.errors import UserError
-from mmgen.hub.files import OPTIONAL
+from mmgen.parts import INDEX, PARTS, current_name
 
-INDEX = "model_index.json"
 PIPELINE = "MultimodalGANPipeline"
-
-OURS = {
-    "fusion": ("mmgen.models.fusion", "Fusion"),
-    "generator": ("mmgen.models.generator", "Generator"),
-    "autoencoder": ("mmgen.models.autoencoder", "ImageAutoencoder"),
-    "decoder": ("mmgen.models.decoder", "CaptionDecoder"),
-    "decoder_fusion": ("mmgen.models.fusion", "Fusion"),
-    "memory": ("mmgen.models.memory", "Memory"),
-}
-"""Part -> module and class of the trained parts."""
-
-_FROM_TRANSFORMERS = {
-    "text_encoder": re.compile(r"BertModel"),
-    "tokenizer": re.compile(r"[A-Za-z0-9]+Tokenizer(Fast)?|TokenizersBackend"),
-    "image_encoder": re.compile(r"[A-Za-z0-9]+Model"),
-    "image_processor": re.compile(r"[A-Za-z0-9]+ImageProcessor(Fast|Pil)?"),
-}
-"""Part -> names of the classes that transformers itself may bring for it; none of them runs code of the checkpoint."""
-
-PARTS = (*OURS, *_FROM_TRANSFORMERS)
 
 
 @dataclass(frozen=True)
@@ -69,28 +47,22 @@ def read_index(file: Path, name: str) -> Index:
     styles = content.get("styles", [])
     if not isinstance(styles, (list, dict)) or not all(isinstance(style, str) for style in styles):
         raise UserError(f"{INDEX} of {name} is damaged. Fetch or train the checkpoint again.")
-    classes = {}
-    for part, entry in content.items():
-        if part == "styles" or part.startswith("_") or (part in OPTIONAL and entry == [None, None]):
+    classes: dict[str, str] = {}
+    for key, entry in content.items():
+        if key == "styles" or key.startswith("_"):
             continue
-        if not _is_ours(part, entry):
+        part = PARTS.get(current_name(key))
+        if part and part.is_optional and entry == [None, None]:
+            continue
+        is_class = isinstance(entry, list) and len(entry) == 2 and all(isinstance(item, str) for item in entry)
+        if not (part and is_class and part.fits(*entry)) or part.name in classes:
             shown = ".".join(map(str, entry)) if isinstance(entry, list) else str(entry)
             raise UserError(
-                f"{INDEX} of {name} names {shown[:80]} as its {part[:40]}, which no checkpoint of mmgen does, so "
+                f"{INDEX} of {name} names {shown[:80]} as its {key[:40]}, which no checkpoint of mmgen does, so "
                 "nothing of it is loaded. Give one made by mmgen."
             )
-        classes[part] = entry[1]
-    missing = [part for part in PARTS if part not in classes and part not in OPTIONAL]
+        classes[part.name] = entry[1]
+    missing = [part.name for part in PARTS.values() if part.name not in classes and not part.is_optional]
     if missing:
         raise UserError(f"{name} is not whole (its index names no {missing[0]}). Fetch or train the checkpoint again.")
     return Index(classes, list(styles))
-
-
-def _is_ours(part: str, entry: object) -> bool:
-    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(item, str) for item in entry)):
-        return False
-    if part in OURS:
-        return tuple(entry) == OURS[part]
-    library, kind = entry
-    names = _FROM_TRANSFORMERS.get(part)
-    return names is not None and library == "transformers" and names.fullmatch(kind) is not None

@@ -7,11 +7,11 @@ what the class expects; an index that asks for anything else is refused before.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-import transformers
 from diffusers import ModelMixin
 from safetensors import SafetensorError, safe_open
 from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,25 +19,13 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from mmgen.errors import UserError
 from mmgen.hub.fetch import fetch, split_name
-from mmgen.hub.files import PART_FILES, PICKLES, WEIGHTS
-from mmgen.hub.index import INDEX, PARTS, Index, read_index
-from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.decoder import CaptionDecoder
+from mmgen.hub.index import Index, read_index
 from mmgen.models.encoders import PyramidCNN
-from mmgen.models.fusion import Fusion
-from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory, check_encoders
+from mmgen.parts import INDEX, PARTS, PICKLES, Part
 
 Pipeline = TypeVar("Pipeline")
 
-_OURS = {
-    "fusion": Fusion,
-    "generator": Generator,
-    "autoencoder": ImageAutoencoder,
-    "decoder": CaptionDecoder,
-    "decoder_fusion": Fusion,
-    "memory": Memory,
-}
 _BASES = {
     "text_encoder": BertModel,
     "tokenizer": PreTrainedTokenizerBase,
@@ -81,7 +69,7 @@ def load(
         folder = fetch(found[0], revision or found[1], token, cache_dir, local_files_only)
     index = read_index(folder / INDEX, str(name))
     try:
-        parts = {part: _load_part(folder, part, index) for part in PARTS if part in index.classes and part not in given}
+        parts = {name: _load_part(folder, PARTS[name], index) for name in index.classes if name not in given}
         parts |= given
         _check_fit(parts)
         pipe = kind(**parts, styles=index.styles)
@@ -101,7 +89,7 @@ def load_memory(folder: Path) -> Memory:
         UserError: it is missing or damaged, or what lies there is no memory.
     """
     try:
-        memory = _load_from(folder, "memory", Memory)
+        memory = _load_from(folder, PARTS["memory"], Memory)
         memory.check()
     except Exception as error:  # Whatever the libraries raise at a damaged part.
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -109,63 +97,64 @@ def load_memory(folder: Path) -> Memory:
     return memory.float().eval().requires_grad_(False)
 
 
-def _load_part(folder: Path, part: str, index: Index) -> object:
-    kind = _OURS.get(part) or getattr(transformers, index.classes[part], None)
-    base = _BASES.get(part, ModelMixin)
+def _load_part(folder: Path, part: Part, index: Index) -> object:
+    name = index.classes[part.name]
+    kind = getattr(import_module(part.module), name, None)
+    base = _BASES.get(part.name, ModelMixin)
     if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise ValueError(f"{index.classes[part]} is no {part} in this version of transformers")
-    return _load_from(folder / part, part, kind)
+        raise ValueError(f"{name} is no {part.name} in this version of transformers")
+    return _load_from(part.folder(folder), part, kind)
 
 
-def _load_from(home: Path, part: str, kind: type) -> object:
+def _load_from(home: Path, part: Part, kind: type) -> object:
     for file in home.glob("*.json"):
-        if file.name not in PART_FILES[part]:  # An adapter or a list of shards, which would be loaded instead.
-            raise ValueError(f"{part}/{file.name} does not belong there")
+        if file.name not in part.files:  # An adapter or a list of shards, which would be loaded instead.
+            raise ValueError(f"{part.name}/{file.name} does not belong there")
         if file.name.endswith("config.json"):
             content = json.loads(file.read_text(encoding="utf-8"))
             if asks := [key for key in _ASKS_ELSEWHERE if key in content]:
-                raise ValueError(f"{part}/{file.name} asks for {asks[0]}, code or kernels from elsewhere")
-    if part not in WEIGHTS:
+                raise ValueError(f"{part.name}/{file.name} asks for {asks[0]}, code or kernels from elsewhere")
+    if not part.weights:
         return kind.from_pretrained(home, local_files_only=True)
     if not (home / "config.json").is_file():
-        raise FileNotFoundError(f"{part} has no config.json")
+        raise FileNotFoundError(f"{part.name} has no config.json")
     _check_weights(part, home, kind)
-    if part in _OURS:
+    if part.is_ours:
         return kind.from_pretrained(home, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False)
     return kind.from_pretrained(home, local_files_only=True, use_safetensors=True, dtype=torch.float32)
 
 
-def _check_weights(part: str, home: Path, kind: type) -> None:
+def _check_weights(part: Part, home: Path, kind: type) -> None:
     """Refuse weights that do not fit their model: its loader would put random ones in their place.
 
     Raises:
         ValueError, OSError: they are missing or no safetensors, or a name or a shape differs.
     """
-    file = home / WEIGHTS[part]
+    file = home / part.weights
     if not file.is_file():
         if any(path.name.endswith(PICKLES) for path in home.glob("*")):
-            raise ValueError(f"the weights of {part} are pickles, which may run any code and are never opened")
-        raise FileNotFoundError(f"{part} has no {file.name}")
+            raise ValueError(f"the weights of {part.name} are pickles, which may run any code and are never opened")
+        raise FileNotFoundError(f"{part.name} has no {file.name}")
     weights = _shapes(part, file)
     content = json.loads((home / "config.json").read_text(encoding="utf-8"))
     if any(isinstance(content.get(key), int) and content[key] > len(weights) for key in _LAYERS):
-        raise ValueError(f"{part} has more layers than weights")  # To build them all might never end.
-    config = kind.load_config(home) if part in _OURS else kind.config_class.from_pretrained(home, local_files_only=True)
+        raise ValueError(f"{part.name} has more layers than weights")  # To build them all might never end.
+    config = kind.load_config(home) if part.is_ours else kind.config_class.from_pretrained(home, local_files_only=True)
     with torch.device("meta"):
-        model = kind.from_config(config) if part in _OURS else kind(config)
+        model = kind.from_config(config) if part.is_ours else kind(config)
     wanted = {key: list(value.shape) for key, value in model.state_dict().items()}
     if wanted != weights:
         odd = sorted(key for key in wanted.keys() | weights.keys() if wanted.get(key) != weights.get(key))
-        raise ValueError(f"{part}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
+        raise ValueError(f"{part.name}: {odd[0]} and {len(odd) - 1} more weights do not fit the model")
 
 
-def _shapes(part: str, file: Path) -> dict[str, list[int]]:
+def _shapes(part: Part, file: Path) -> dict[str, list[int]]:
     """Name -> shape of the weights in a file."""
     try:
         with safe_open(file, "pt") as weights:
             return {key: weights.get_slice(key).get_shape() for key in weights.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{part}/{file.name} is damaged, or no safetensors in spite of its name") from error
+        raise ValueError(f"{part.name}/{file.name} is damaged, or no safetensors in spite of its name") from error
 
 
 def _check_fit(parts: dict) -> None:
@@ -175,17 +164,17 @@ def _check_fit(parts: dict) -> None:
         ValueError: the output of one is not what the next one takes.
     """
     fusion, generator, autoencoder = (parts[part].config for part in ("fusion", "generator", "autoencoder"))
-    decoder = parts["decoder"].config if parts.get("decoder") else None
+    captioner = parts["captioner"].config if parts.get("captioner") else None
     processor = parts["image_processor"]
     channels = PyramidCNN(parts["image_encoder"], processor.image_mean, processor.image_std).channels()
-    reader = parts["decoder_fusion"].config if parts.get("decoder_fusion") else fusion
-    taken_by_decoder = (
+    reader = parts["captioner_fusion"].config if parts.get("captioner_fusion") else fusion
+    taken_by_captioner = (
         (
-            ("fusion", reader.width, "decoder", decoder.fused_channels),
-            ("image_encoder", reader.reference_channels, "decoder", decoder.reference_channels),
-            ("image_encoder", channels[3] + 4 * channels[2], "decoder_fusion", reader.reference_channels),
+            ("fusion", reader.width, "captioner", captioner.fused_channels),
+            ("image_encoder", reader.reference_channels, "captioner", captioner.reference_channels),
+            ("image_encoder", channels[3] + 4 * channels[2], "captioner_fusion", reader.reference_channels),
         )
-        if decoder
+        if captioner
         else ()
     )
     for giver, given, taker, taken in (
@@ -193,7 +182,7 @@ def _check_fit(parts: dict) -> None:
         ("image_encoder", channels[3] + 4 * channels[2], "fusion", fusion.reference_channels),
         ("fusion", fusion.width, "generator", generator.width),
         ("generator", generator.latent_channels, "autoencoder", autoencoder.latent_channels),
-        *taken_by_decoder,
+        *taken_by_captioner,
     ):
         if given != taken:
             raise ValueError(f"{giver} gives {given} channels and {taker} takes {taken}")

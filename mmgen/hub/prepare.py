@@ -10,12 +10,13 @@ from pathlib import Path
 from mmgen.checkpoints import FOLDER, load_pipeline
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.card import card, pictures_of, read_description
-from mmgen.hub.files import DESCRIPTIONS, PART_FILES, SAMPLES, read_captions
-from mmgen.hub.index import INDEX, OURS, PIPELINE
+from mmgen.hub.card import card, images_of, read_description
+from mmgen.hub.index import PIPELINE
 from mmgen.hub.standalone import standalone
+from mmgen.io import write_json
+from mmgen.parts import DESCRIPTIONS, INDEX, PARTS, SAMPLES, current_name, read_captions
 
-MOST_SAMPLES = 12
+MAX_SAMPLES = 12
 _COLUMNS = 4
 _OF_THIS_MACHINE = ("_name_or_path", "name_or_path", "checkpoint")
 """Keys of descriptions that hold a path."""
@@ -40,25 +41,26 @@ def prepare(checkpoint: Path, folder: Path, name: str) -> str:
     training = read_description(checkpoint / "training.json")
     captions = _samples(read_captions(checkpoint))
     if captions:
-        pictures = [pipe(caption, seed=0).images[0] for caption in captions]
-        grid(pictures, columns=min(_COLUMNS, len(pictures)), cell=192).save(folder / SAMPLES)
+        images = [pipe(caption, seed=0).images[0] for caption in captions]
+        grid(images, columns=min(_COLUMNS, len(images)), cell=192).save(folder / SAMPLES)
     text = card(checkpoint, name, pipe.image_size, pipe.config.styles, captions, _card_of(training.get("base")))
-    for part, files in PART_FILES.items():
-        for file in files:
-            place(checkpoint / part / file, folder / part / file)
-    for file in (*DESCRIPTIONS, *pictures_of(text)):
+    for part in PARTS.values():
+        for file in part.files:
+            place(part.folder(checkpoint) / file, folder / part.name / file)
+    for file in (*DESCRIPTIONS, *images_of(text)):
         if file not in ("README.md", SAMPLES):
             place(checkpoint / file, folder / file)
     (folder / "README.md").write_text(text, encoding="utf-8")
     index = json.loads((checkpoint / INDEX).read_text(encoding="utf-8"))
+    index = {current_name(key): value for key, value in index.items()}
     index["_class_name"] = ["pipeline", PIPELINE]
     index["styles"] = dict.fromkeys(pipe.config.styles)  # Because diffusers takes every list for a part.
     _write_json(folder / INDEX, index)
-    for part, (module, kind) in OURS.items():
-        if pipe.components[part] is None:
-            continue
-        # The file's whole name is the module's, so that one index serves both.
-        (folder / part / f"{module}.py").write_text(standalone(module, kind), encoding="utf-8")
+    for part in PARTS.values():
+        if part.is_ours and pipe.components[part.name] is not None:
+            # The file's whole name is the module's, so that one index serves both.
+            code = standalone(part.module, part.kind)
+            (folder / part.name / f"{part.module}.py").write_text(code, encoding="utf-8")
     code = standalone("mmgen.pipeline", PIPELINE, leave_out=("from_pretrained",))
     (folder / "pipeline.py").write_text(code, encoding="utf-8")
     return text
@@ -67,8 +69,8 @@ def prepare(checkpoint: Path, folder: Path, name: str) -> str:
 def _samples(groups: list[list[str]]) -> list[str]:
     """Captions to draw, spread evenly; half of them of the last training, where there was another before it."""
     last, before = (groups[0] if groups else []), [caption for group in groups[1:] for caption in group]
-    first = _spread(last, MOST_SAMPLES // 2 if before else MOST_SAMPLES)
-    return first + _spread(before, MOST_SAMPLES - len(first))
+    first = _spread(last, MAX_SAMPLES // 2 if before else MAX_SAMPLES)
+    return first + _spread(before, MAX_SAMPLES - len(first))
 
 
 def _spread(captions: list[str], most: int) -> list[str]:
@@ -103,4 +105,4 @@ def place(source: Path, target: Path) -> None:
 def _write_json(file: Path, content: object) -> None:
     if isinstance(content, dict):
         content = {key: value for key, value in content.items() if key not in _OF_THIS_MACHINE}
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(file, content, indent=2, ensure_ascii=False)

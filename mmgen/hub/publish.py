@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from mmgen.checkpoints import find_checkpoint
 from mmgen.errors import UserError
-from mmgen.hub.card import pictures_of
+from mmgen.hub.card import images_of
 from mmgen.hub.prepare import prepare
 from mmgen.hub.send import Parcel, PublishedFile, checked_name, checked_token, files_in, send
 
@@ -27,14 +27,14 @@ class Published:
     commit: that holds the files; None after a dry run.
     files: all that belongs to the checkpoint there.
     card: README.md.
-    pictures: those that the card shows, by name, as they are in their files.
+    images: those that the card shows, by name, as they are in their files.
     """
 
     url: str
     commit: str | None
     files: list[PublishedFile]
     card: str
-    pictures: dict[str, bytes]
+    images: dict[str, bytes]
 
 
 def publish(
@@ -74,14 +74,14 @@ def publish(
         try:
             card = prepare(find_checkpoint(checkpoint), folder, name)
             files = files_in(folder)
-            shown = [folder / name for name in pictures_of(card) if (folder / name).is_file()]
-            pictures = {path.name: path.read_bytes() for path in shown}
+            shown = [folder / name for name in images_of(card) if (folder / name).is_file()]
+            images = {path.name: path.read_bytes() for path in shown}
         except OSError as error:
             raise UserError(f"{checkpoint} could not be prepared ({error.strerror or error}). Mend that.") from error
         parcel = Parcel(name, folder, files, "Publish from mmgen", private, revision)
         commit = send(parcel, signed_in, tell) if signed_in else None
     tell(1.0, "Nothing was sent" if dry_run else "Everything arrived")
-    return Published(f"{constants.ENDPOINT}/{name}", commit, files, card, pictures)
+    return Published(f"{constants.ENDPOINT}/{name}", commit, files, card, images)
 
 
 def _check_revision(revision: str | None) -> None:

@@ -13,10 +13,9 @@ from huggingface_hub import constants
 
 from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
 from mmgen.errors import UserError
-from mmgen.hub.files import DESCRIPTIONS, PART_FILES
-from mmgen.hub.index import INDEX
 from mmgen.hub.prepare import place
 from mmgen.hub.send import Parcel, ProgressCallback, PublishedFile, checked_name, checked_token, files_in, send
+from mmgen.parts import FILES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = ("app.py", "requirements.txt")
@@ -157,8 +156,7 @@ def _lay_out(folder: Path, checkpoint: Path) -> None:
         if source.suffix in SOURCES and source.is_file() and not source.is_symlink() and not hidden:
             _copy(source, folder / inside)
     target = folder / "checkpoints" / checkpoint.name
-    parts = [f"{part}/{file}" for part, files in PART_FILES.items() for file in files]
-    for file in (INDEX, *DESCRIPTIONS, *parts):
+    for file in FILES:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         place(checkpoint / file, target / file)
 

@@ -2,7 +2,6 @@
 
 from mmgen.jobs.job import Job
 from mmgen.jobs.scheduler import Scheduler
-from mmgen.jobs.settings import Settings
 from mmgen.jobs.store import Jobs
 
-__all__ = ["Job", "Jobs", "Scheduler", "Settings"]
+__all__ = ["Job", "Jobs", "Scheduler"]

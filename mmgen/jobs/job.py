@@ -9,8 +9,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmgen.jobs.settings import Settings, to_settings
-from mmgen.training.common.control import DISK_FULL, is_alive, is_locked, pending_command, status
+from mmgen.io import is_locked
+from mmgen.training.common.control import DISK_FULL, is_alive, pending_command, status
+from mmgen.training.finetune.settings import FinetuneSettings
 
 ENDED = ("paused", "stopped", "done", "failed")
 
@@ -36,7 +37,7 @@ class Job:
     name: str
     created: float
     base: Path
-    settings: Settings
+    settings: FinetuneSettings
     folder: Path
     queued_at: float | None = None
 
@@ -163,7 +164,7 @@ def read_job(folder: Path) -> Job | None:
             name=str(found["name"]),
             created=float(found["created"]),
             base=Path(found["base"]),
-            settings=to_settings(found["settings"]),
+            settings=FinetuneSettings.from_kept(found["settings"]),
             folder=folder,
             queued_at=None if queued_at is None else float(queued_at),
         )
@@ -171,9 +172,9 @@ def read_job(folder: Path) -> Job | None:
         return None
 
 
-def _is_whole(picture: Path) -> bool:
+def _is_whole(image: Path) -> bool:
     try:
-        with open(picture, "rb") as file:
+        with open(image, "rb") as file:
             file.seek(-len(_PNG_END), 2)
             return file.read() == _PNG_END
     except OSError:

@@ -22,13 +22,14 @@ from typing import BinaryIO
 
 import mmgen
 from mmgen.errors import UserError
+from mmgen.io import FileLock
+from mmgen.jobs.command import finetune_command
 from mmgen.jobs.job import Job, read_job
-from mmgen.jobs.settings import finetune_command
 from mmgen.jobs.store import Jobs, homes, queue, write_job
 from mmgen.jobs.sweep import stop_overtime, sweep_visitors
 from mmgen.jobs.zero_gpu import GpuTraining
 from mmgen.space import on_zero_gpu, without_secrets
-from mmgen.training.common.control import FileLock, is_alive, status, take_command, write_status
+from mmgen.training.common.control import is_alive, status, take_command, write_status
 
 _POLL_SECONDS = 1.0
 _VISITORS_SECONDS = 20.0

@@ -26,16 +26,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmgen.errors import UserError
+from mmgen.io import FileLock, replacing, write_json
 from mmgen.jobs.job import Job, read_job
-from mmgen.jobs.settings import Settings
 from mmgen.quota import UNLIMITED, Quota, disk_use
-from mmgen.training.common.control import FileLock, is_alive, is_disk_full, send, take_command, write_json
+from mmgen.training.common.control import is_alive, is_disk_full, send, take_command
+from mmgen.training.finetune.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from mmgen.data.draft import Draft
 
 MAX_NAME = 200
-MOST_WAITING = 20
+MAX_WAITING = 20
 """Jobs in the whole queue beyond which nobody with a quota adds one."""
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
@@ -58,7 +59,7 @@ class Jobs:
         self.quota = quota
         self.folder = self.home / "jobs"
 
-    def start(self, draft: Draft, base: Path | str, name: str, settings: Settings) -> Job:
+    def start(self, draft: Draft, base: Path | str, name: str, settings: FinetuneSettings) -> Job:
         """Queue a job on the pairs as they are now.
 
         Args:
@@ -182,18 +183,14 @@ class Jobs:
             UserError: there is no result yet, or it may change because the job trains.
         """
         job, path = self.get(job_id), Path(path)
-        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         with self._at_rest(job, shared=True):
             result = job.result
             if result is None:
                 raise UserError(f"“{job.name}” has no result yet. Resume it, and let it train to its end.")
-            try:
-                with zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:  # Stored: weights do not shrink.
-                    for file in sorted(file for file in result.rglob("*") if file.is_file()):
-                        packed.write(file, f"{path.stem}/{file.relative_to(result).as_posix()}")
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
+            # Stored: weights do not shrink.
+            with replacing(path) as part, zipfile.ZipFile(part, "w", strict_timestamps=False) as packed:
+                for file in sorted(file for file in result.rglob("*") if file.is_file()):
+                    packed.write(file, f"{path.stem}/{file.relative_to(result).as_posix()}")
         return path
 
     def sweep(self) -> None:
@@ -229,7 +226,7 @@ class Jobs:
                 raise UserError(f"“{job.name}” is in use. Stop it first, and wait until it has ended.")
             yield
 
-    def _refuse_too_much(self, settings: Settings) -> None:
+    def _refuse_too_much(self, settings: FinetuneSettings) -> None:
         """Raises UserError if the quota does not allow one more job such as this."""
         quota = self.quota
         if quota == UNLIMITED:
@@ -249,8 +246,8 @@ class Jobs:
         busy = [job for job in self.list() if job.state in ("queued", "running")]
         if len(busy) >= self.quota.busy:
             raise UserError(f"“{busy[0].name}” trains or waits, and there is no room for more. Wait, or stop it first.")
-        if len(queue(self.home.parent)) >= MOST_WAITING:
-            raise UserError(f"{MOST_WAITING} trainings of others wait already. Try again later.")
+        if len(queue(self.home.parent)) >= MAX_WAITING:
+            raise UserError(f"{MAX_WAITING} trainings of others wait already. Try again later.")
 
     def _send(self, job: Job, command: str) -> None:
         """Send a command, under which a job that waits is known as paused or stopped, and take it from the queue."""

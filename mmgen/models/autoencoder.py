@@ -14,7 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import nn
 
 GOOD_PSNR = 28.0
-"""In dB: where the mean over a person's pictures is below this, the decoder learns too when they are fine-tuned on."""
+"""In dB: where the mean over a person's pictures is below this, the image decoder learns too in fine-tuning."""
 
 
 class ResidualBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""The decoder: GPT-2 reads what the fusion makes of words and pictures, and the pictures, and says what is there."""
+"""The captioner: GPT-2 reads what the fusion makes of words and pictures, and the pictures, and says what is there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BEGIN, END = 0, 1
 
 @dataclass
 class Caption:
-    """A text, and how probable the decoder holds it.
+    """A text, and how probable the captioner holds it.
 
     Attributes:
         text: such as "red apple, noto style".
@@ -56,7 +56,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         readers: layers that make it.
         max_pieces: of the longest caption.
         dropout: in training.
-        has_glance: whether the prefix starts from one; decoders that were trained before there was any have none.
+        has_glance: whether the prefix starts from one; captioners that were trained before there was any have none.
     """
 
     @register_to_config
@@ -87,7 +87,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
             flat = reference_grid * reference_channels
             self.glance = nn.Sequential(nn.Dropout(1.5 * dropout), nn.Linear(flat, width), nn.LayerNorm(width))
         self.queries = nn.Parameter(torch.randn(prefix, width) * 0.02)
-        self.blocks = nn.ModuleList(_Reader(width, heads, dropout) for _ in range(readers))
+        self.blocks = nn.ModuleList(Resampler(width, heads, dropout) for _ in range(readers))
         self.norm = nn.LayerNorm(width)
         config = GPT2Config(
             vocab_size=len(vocabulary),
@@ -221,7 +221,7 @@ class CaptionDecoder(ModelMixin, ConfigMixin):
         return " ".join("".join(self.config.vocabulary[piece] for piece in pieces).split())
 
 
-class _Reader(nn.Module):
+class Resampler(nn.Module):
     """Pre-norm attention to what is read and to each other, then feed-forward."""
 
     def __init__(self, width: int, heads: int, dropout: float):

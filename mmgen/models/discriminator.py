@@ -83,7 +83,7 @@ class Head(nn.Module):
         return (self.score(x)[:, 0] + projection).flatten(1).mean(1)
 
 
-def picture_maps(cnn: PyramidCNN, rgb: torch.Tensor, size: int) -> list[torch.Tensor]:
+def image_maps(cnn: PyramidCNN, rgb: torch.Tensor, size: int) -> list[torch.Tensor]:
     """Feature maps of RGB pictures [N, 3, H, W] in [-1, 1], scaled to `size`; `PyramidCNN` alone normalises them."""
     if rgb.shape[-1] != size:
         rgb = F.interpolate(rgb, size=(size, size), mode="area")

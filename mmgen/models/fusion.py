@@ -90,11 +90,11 @@ class Fusion(ModelMixin, ConfigMixin):
         log_weights = weights.log()
 
         words = self.text_in(text) + self.text_kind
-        pictures = (self.reference_in(references) + self.reference_place).flatten(1, 2)
+        images = (self.reference_in(references) + self.reference_place).flatten(1, 2)
         summary, absent_text, absent_reference = (
             token.expand(n, 1, -1) for token in (self.summary, self.no_text, self.no_reference)
         )
-        x = torch.cat([summary, words, pictures, absent_text, absent_reference], dim=1)
+        x = torch.cat([summary, words, images, absent_text, absent_reference], dim=1)
         attentions = []
         for block in self.blocks:
             x, attention = block(x, log_weights)

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from mmgen.errors import UserError
+from mmgen.io import write_json
 from mmgen.models.memory import CANDIDATES, LEVELS, SAME, SLOTS, TEMPERATURE, Retrieved, choose, dequantise
 
 DESCRIPTION = "index.json"
@@ -379,9 +380,7 @@ def write_index(
         "key_channels": keys.shape[1],
         **hashes,
     }
-    part = folder / f"{DESCRIPTION}.part"
-    part.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / DESCRIPTION)
+    write_json(folder / DESCRIPTION, said, indent=2, ensure_ascii=False)
 
 
 def make_faiss(keys: np.ndarray) -> faiss.Index:

@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import json
 import re
-import shutil
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 from mmgen.errors import UserError
+from mmgen.io import replacing_folder
 
 SLOTS = 4
 """Entries of one look-up: the first half by content, the second half by style."""
@@ -320,23 +320,23 @@ class Memory(ModelMixin, ConfigMixin):
         if not alive:
             raise UserError("This memory belongs to no model that could read pictures for it. Add to `pipe.memory`.")
         pipeline = alive[-1]
-        pictures = [images] if isinstance(images, (str, Path, bytes, Image.Image)) else list(images)
+        images = [images] if isinstance(images, (str, Path, bytes, Image.Image)) else list(images)
         captions = [captions] if isinstance(captions, str) else captions
         captions = [" ".join(str(caption or "").split()) for caption in captions]
-        if not pictures:
+        if not images:
             raise UserError("There are no pictures to add to the memory. Give at least one.")
-        if len(captions) != len(pictures):
-            raise UserError(f"There are {len(captions)} captions for {len(pictures)} pictures; give as many.")
+        if len(captions) != len(images):
+            raise UserError(f"There are {len(captions)} captions for {len(images)} pictures; give as many.")
         if "" in captions:
             raise UserError(f"Picture {captions.index('') + 1} has no caption, by which it could be found. Write one.")
         about = {
-            name: _for_each(name, value, len(pictures))
+            name: _for_each(name, value, len(images))
             for name, value in (("style", style), ("source", source), ("licence", licence), ("author", author))
         }
         if len(self):
             check_encoders(self.config, pipeline.autoencoder, pipeline.text_encoder)
         labels = [without_style(words, [one])[0] or words for words, one in zip(captions, about["style"], strict=True)]
-        latents = pipeline.encode_pictures(pictures).to(self.levels)
+        latents = pipeline.encode_images(images).to(self.levels)
         levels = self.levels if bool(self.levels.any()) else quantisation_levels(latents)
         codes = quantise(latents, levels)
 
@@ -357,19 +357,19 @@ class Memory(ModelMixin, ConfigMixin):
         rows = [row for row, text in enumerate(columns["text"]) if text in wanted]
         known = {(columns["text"][row], bytes(self.codes[row].cpu().numpy())): row for row in rows}
         added, entries = [], []
-        for picture, label in enumerate(labels):
+        for image, label in enumerate(labels):
             text = number_of[label]
-            entry = known.setdefault((text, bytes(codes[picture].cpu().numpy())), len(columns["text"]))
+            entry = known.setdefault((text, bytes(codes[image].cpu().numpy())), len(columns["text"]))
             if entry == len(columns["text"]):
-                added.append(picture)
+                added.append(image)
                 columns["text"].append(text)
                 if text not in concept_of:
                     concept_of[text] = next(new_concepts)
                 columns["concept"].append(concept_of[text])
                 columns["style"].append(0)
                 columns["source"].append(0)
-            columns["style"][entry] = styles.index(about["style"][picture])
-            columns["source"][entry] = sources.index(origins[picture])
+            columns["style"][entry] = styles.index(about["style"][image])
+            columns["source"][entry] = sources.index(origins[image])
             entries.append(entry)
         self.levels = levels
         self.register_to_config(**encoder_hashes(pipeline.autoencoder, pipeline.text_encoder))
@@ -420,19 +420,12 @@ class Memory(ModelMixin, ConfigMixin):
             UserError: something else stands there, or it cannot be written.
         """
         folder = Path(folder)
-        part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
         try:
             if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _holds_memory(folder))):
                 raise UserError(f"{folder} holds something else than a memory. Choose another folder.")
-            shutil.rmtree(part, ignore_errors=True)
-            copy.deepcopy(self).cpu().half().save_pretrained(part)
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            with replacing_folder(folder) as part:
+                copy.deepcopy(self).cpu().half().save_pretrained(part)
         except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
             why = error.strerror or error
             raise UserError(
                 f"The memory cannot be written to {folder} ({why}). Make room, or choose another."

@@ -6,23 +6,23 @@ from typing import Any
 
 from mmgen.services.inference import InferenceService
 
-_MOST_PROMPTS = 50
+_MAX_PROMPTS = 50
 
 
-def known_entries(studio: InferenceService, entries: list[object]) -> tuple[int, ...]:
+def known_entries(service: InferenceService, entries: list[object]) -> tuple[int, ...]:
     """Of what a page sent, the numbers of entries that a model's memory has, each once."""
-    count = len(studio.pipe.looked_up) if studio.has_memory else 0
+    count = len(service.pipe.looked_up) if service.has_memory else 0
     whole = (entry for entry in entries if isinstance(entry, int) and not isinstance(entry, bool))
     return tuple(dict.fromkeys(entry for entry in whole if 0 <= entry < count))
 
 
-def choices_of(choices: object, prompt: object, studio: InferenceService) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def choices_of(choices: object, prompt: object, service: InferenceService) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The dropped and the pinned entries of a prompt; those that a model's memory does not have are left out."""
     mine = choices.get(_key(prompt)) if isinstance(choices, dict) else None
     mine = mine if isinstance(mine, dict) else {}
     lists = (mine.get(name) for name in ("dropped", "pinned"))
-    dropped, pinned = (known_entries(studio, one if isinstance(one, list) else []) for one in lists)
-    slots = studio.pipe.generator.config.memory_slots
+    dropped, pinned = (known_entries(service, one if isinstance(one, list) else []) for one in lists)
+    slots = service.pipe.generator.config.memory_slots
     return dropped, tuple(entry for entry in pinned if entry not in dropped)[:slots]
 
 
@@ -42,7 +42,7 @@ def choose(choices: object, prompt: object, entry: object, choice: object) -> di
         dropped.append(entry)
     elif choice == "pin" and entry not in mine.get("pinned", []):
         pinned.append(entry)
-    kept = dict(list(others.items())[-_MOST_PROMPTS + 1 :])
+    kept = dict(list(others.items())[-_MAX_PROMPTS + 1 :])
     return {**kept, _key(prompt): {"dropped": dropped, "pinned": pinned}}
 
 

@@ -19,7 +19,7 @@ from mmgen.services.background import KeyedMutex
 from mmgen.services.inference import InferenceService
 
 _DRAFT_ID = re.compile(r"[0-9a-f]{32}")
-_MOST_KEPT = 64  # Drafts in memory; the others are read from the disk again.
+_MAX_KEPT = 64  # Drafts in memory; the others are read from the disk again.
 _GONE = "These pairs are not there any more. Add pictures to begin anew."
 
 
@@ -100,7 +100,7 @@ class DraftService:
         self._keep(self._checkups, (owner, draft_id), checkup)
         return checkup
 
-    def caption_rest(self, owner: str, draft_id: str, studio: InferenceService, tell: Progress) -> tuple[int, int]:
+    def caption_rest(self, owner: str, draft_id: str, service: InferenceService, tell: Progress) -> tuple[int, int]:
         """Let a model caption the pairs of a draft that have no caption, some at a time.
 
         Each is kept as it comes, marked as written by a model; what a person types or removes meanwhile stays so.
@@ -114,14 +114,14 @@ class DraftService:
         """
         draft = self.draft(owner, draft_id)
         with self._captioning.doing(owner, draft_id, sentence="The captions are being written already. Wait for them."):
-            studio.check_describes()
+            service.check_describes()
             names = [pair.name for pair in draft.pairs if not pair.text]
             written = failed = 0
             for start in range(0, len(names), DESCRIBED_TOGETHER):
                 tell(start / len(names), f"{start:,} of {len(names):,} pictures read")
                 some = set(names[start : start + DESCRIBED_TOGETHER])
                 waiting = [pair for pair in draft.pairs if pair.name in some and not pair.text]
-                said = _described(studio, waiting)
+                said = _described(service, waiting)
                 written += draft.fill_captions({name: text for name, text in said.items() if text})
                 failed += sum(not text for text in said.values())
         return written, failed
@@ -130,7 +130,7 @@ class DraftService:
         """What the doctor said of a draft the last time, if that is still known."""
         return self._checkups.get((owner, draft_id))
 
-    def mend(self, owner: str, draft_id: str, kind: str) -> None:
+    def apply_fix(self, owner: str, draft_id: str, kind: str) -> None:
         """Do what the button of a finding says.
 
         Raises:
@@ -157,19 +157,19 @@ class DraftService:
         with self._lock:
             kept[key] = value
             kept.move_to_end(key)
-            while len(kept) > _MOST_KEPT:
+            while len(kept) > _MAX_KEPT:
                 kept.popitem(last=False)
         return value
 
 
-def _described(studio: InferenceService, pairs: list[Pair]) -> dict[str, str]:
+def _described(service: InferenceService, pairs: list[Pair]) -> dict[str, str]:
     """Name -> what a model says of each picture, "" where it says nothing; one that cannot be read spoils no other."""
     if not pairs:
         return {}
     try:
-        found = studio.describe([str(pair.path) for pair in pairs], num_captions=1)
+        found = service.describe([str(pair.path) for pair in pairs], num_captions=1)
     except UserError:
         if len(pairs) == 1:
             return {pairs[0].name: ""}
-        return {name: text for pair in pairs for name, text in _described(studio, [pair]).items()}
+        return {name: text for pair in pairs for name, text in _described(service, [pair]).items()}
     return {pair.name: said[0].text if said else "" for pair, said in zip(pairs, found, strict=True)}

@@ -129,13 +129,11 @@ class InferenceService:
         return f"{name} (bf16)" if has_fast_bf16(device) else name
 
     @torch.inference_mode()
-    def draw(
-        self, order: GenerationRequest, on_picture: Callable[[int, int], object] | None = None
-    ) -> GenerationResult:
+    def draw(self, order: GenerationRequest, on_image: Callable[[int, int], object] | None = None) -> GenerationResult:
         """Draw an order.
 
         Args:
-            on_picture: called with the number of pictures done and wanted.
+            on_image: called with the number of pictures done and wanted.
 
         Raises:
             UserError: a value is missing or out of its range, or a reference cannot be read.
@@ -147,8 +145,8 @@ class InferenceService:
         with _DRAWING:
             seen = [self._see(path) for path in order.references]
             start = time.perf_counter()
-            pictures, shown = self._together(seen)
-            fused = self.pipe.fuse(order.words, pictures, order.reference_weights, order.text_weight, notes)
+            tokens, shown = self._together(seen)
+            fused = self.pipe.fuse(order.words, tokens, order.reference_weights, order.text_weight, notes)
             query = self._query(order, notes)
             pixels, drawn_from = [], []
             for done, seed in enumerate(seeds, start=1):
@@ -159,21 +157,21 @@ class InferenceService:
                 shares: list[torch.Tensor] = []
                 pixels.append(self.pipe.draw(fused, seed, order.truncation, remembered, shares))
                 drawn_from.append(self.pipe.drawn_from(found, shares))
-                if on_picture:
-                    on_picture(done, count)
+                if on_image:
+                    on_image(done, count)
         images = to_pil(torch.cat(pixels))
         took = round((time.perf_counter() - start) * 1000)
         leaned = drawn_from if self.has_memory else None
         return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
 
-    def picture_key(self, entry: int) -> str:
+    def image_key(self, entry: int) -> str:
         """What a thumbnail of an entry is kept by: another picture under the same number has another."""
         latent = self.pipe.looked_up.latents(torch.tensor([entry], device=self.pipe.device))
         return f"{zlib.crc32(latent.cpu().numpy().tobytes()):08x}"
 
     def thumbnail(self, entry: int) -> str:
         """An entry of the memory as a small picture in a `data:` address, drawn once and then kept."""
-        return self._shrink(entry, self.picture_key(entry))
+        return self._shrink(entry, self.image_key(entry))
 
     @torch.inference_mode()
     def _draw_thumbnail(self, entry: int, _key: str) -> str:
@@ -205,14 +203,14 @@ class InferenceService:
         return torch.cat(tokens), torch.cat(latents)
 
     def check_describes(self) -> None:
-        """Raise a `UserError` if the model has no decoder."""
-        self.pipe.check_decoder()
+        """Raise a `UserError` if the model has no captioner."""
+        self.pipe.check_captioner()
 
     def describe(self, images: Sequence[str | Image.Image], num_captions: int = 3) -> list[list[Caption]]:
         """What pictures show, as `MultimodalGANPipeline.describe` says it.
 
         Raises:
-            UserError: there is no picture, one cannot be read, or the model has no decoder.
+            UserError: there is no picture, one cannot be read, or the model has no captioner.
         """
         captions = []
         for start in range(0, max(1, len(images)), DESCRIBED_TOGETHER):  # Between them others may draw.

@@ -23,14 +23,14 @@ DEFAULT = ""
 """Stands for the model that the page was opened on; others are named by their job's id, their folder's name in
 `checkpoints/`, or `user/name[@revision]` on the Hub."""
 
-MOST_LOADED = 3
-MOST_FROM_HUB = 12
+MAX_LOADED = 3
+MAX_FROM_HUB = 12
 """Models of the Hub among one person's choices."""
 
-MOST_BYTES = 1_000_000_000
+MAX_MODEL_BYTES = 1_000_000_000
 """Of a model that a stranger may have fetched on a Space."""
 
-_MOST_OWNERS = 1000
+_MAX_OWNERS = 1000
 
 
 class UnknownModel(UserError):
@@ -67,7 +67,7 @@ class Models:
         return [self.default_choice, *results, *folders]
 
     def choices(self, owner: str) -> list[tuple[str, str]]:
-        """What a person can draw with: names to show and what `studio` takes, the default first."""
+        """What a person can draw with: names to show and what `service` takes, the default first."""
         return [*self.own_choices(owner), *((name, name) for name in self.from_hub(owner))]
 
     def from_hub(self, owner: str) -> list[str]:
@@ -83,9 +83,9 @@ class Models:
         with self._lock:
             known = self._from_hub.setdefault(owner, [])
             known += [name for name in dict.fromkeys(good) if name not in known]
-            del known[:-MOST_FROM_HUB]
+            del known[:-MAX_FROM_HUB]
             self._from_hub.move_to_end(owner)
-            while len(self._from_hub) > _MOST_OWNERS:
+            while len(self._from_hub) > _MAX_OWNERS:
                 self._from_hub.popitem(last=False)
 
     def fetch(self, owner: str, text: object, on_progress: Callable[[int, int], None] | None = None) -> str:
@@ -109,7 +109,7 @@ class Models:
         if found is None:
             shown = repr(name[:100]) if name else "Nothing"
             raise UserError(f"{shown} cannot be the name of a model. Name one on the Hub as user/name.")
-        limits: dict[str, Any] = {"token": False, "most_bytes": MOST_BYTES} if on_space() else {}
+        limits: dict[str, Any] = {"token": False, "most_bytes": MAX_MODEL_BYTES} if on_space() else {}
         folder = fetch(*found, on_progress=on_progress, **limits)
         self._load(folder, name)
         with self._lock:
@@ -155,7 +155,7 @@ class Models:
             raise UnknownModel(f"There is no model {str(model)[:80]!r} of yours here. Choose another.")
         return self.find(owner, model)
 
-    def studio(self, owner: str, model: object) -> InferenceService:
+    def service(self, owner: str, model: object) -> InferenceService:
         """One of the `choices`, loaded; the default if it is not there any more.
 
         Raises:
@@ -198,21 +198,21 @@ class Models:
             key = (folder, (folder / "model_index.json").stat().st_mtime_ns)
         except OSError as error:
             raise UnknownModel(f"{name} is not there any more. Choose another model.") from error
-        if studio := self._kept(key):
-            return studio
+        if service := self._kept(key):
+            return service
         with self._loading:  # One at a time, to save memory; who draws with what is loaded waits for none.
-            if studio := self._kept(key):
-                return studio
-            studio = InferenceService(load_pipeline(folder))
+            if service := self._kept(key):
+                return service
+            service = InferenceService(load_pipeline(folder))
             with self._lock:
-                while len(self._loaded) >= MOST_LOADED - 1:
+                while len(self._loaded) >= MAX_LOADED - 1:
                     self._loaded.popitem(last=False)
-                self._loaded[key] = studio
-        return studio
+                self._loaded[key] = service
+        return service
 
     def _kept(self, key: tuple[Path, int]) -> InferenceService | None:
         with self._lock:
-            studio = self._loaded.get(key)
-            if studio:
+            service = self._loaded.get(key)
+            if service:
                 self._loaded.move_to_end(key)
-            return studio
+            return service

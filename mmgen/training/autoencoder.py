@@ -21,7 +21,7 @@ from mmgen.training.common.run import Run
 def train_autoencoder(
     run_config: RunConfig,
     config: AutoencoderConfig,
-    pictures: list[np.ndarray],
+    images: list[np.ndarray],
     cnn: PyramidCNN,
     model: ImageAutoencoder,
     recipe: dict[str, object] | None = None,
@@ -29,7 +29,7 @@ def train_autoencoder(
     """Train and return the averaged autoencoder, and save it to `output/autoencoder`.
 
     Args:
-        pictures: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all pictures.
+        images: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all pictures.
             The latents are normalised over the first, the data that the generator will learn.
         recipe: what else was asked for, kept in the run's config.json.
     """
@@ -47,9 +47,9 @@ def train_autoencoder(
     ema = Ema(model)
     run.register_for_checkpointing("ema", ema)
     run.resume()
-    fixed = _fixed_pictures(pictures).to(run.device)
+    fixed = _fixed_images(images).to(run.device)
     for _ in run.steps():
-        pixels = augment(random_crops(pictures, run_config.batch_size, config.crop).to(run.device))
+        pixels = augment(random_crops(images, run_config.batch_size, config.crop).to(run.device))
         with run.accelerator.autocast():
             restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=config.noise).float()
         pixel_loss = F.l1_loss(restored, pixels)
@@ -71,7 +71,7 @@ def train_autoencoder(
                 restored = ema.model(fixed)
             run.sample(grid([*to_pil(fixed), *to_pil(restored)], columns=len(fixed)))
     result = ema.model
-    result.set_normalisation(_some_latents(result, pictures, run.device))
+    result.set_normalisation(_some_latents(result, images, run.device))
     if run.is_main:
         result.save_pretrained(Path(run_config.output) / "autoencoder")
     return result
@@ -85,12 +85,12 @@ def feature_distance(cnn: PyramidCNN, ours: torch.Tensor, theirs: torch.Tensor) 
     return sum(F.l1_loss(g, w) / w.abs().mean().clamp_min(1e-6) for g, w in zip(got, wanted, strict=True)) / 3
 
 
-def random_crops(pictures: list[np.ndarray], count: int, crop: int) -> torch.Tensor:
+def random_crops(images: list[np.ndarray], count: int, crop: int) -> torch.Tensor:
     """Random crops [count, 4, crop, crop] in [-1, 1]; a third of them are whole pictures scaled down."""
-    sizes = torch.tensor([len(array) for array in pictures], dtype=torch.float)
+    sizes = torch.tensor([len(array) for array in images], dtype=torch.float)
     crops = []
     for source in torch.multinomial(sizes, count, replacement=True).tolist():
-        array = pictures[source]
+        array = images[source]
         index, shape = int(torch.randint(len(array), ())), array.shape[-1]
         if torch.rand(()) < 1 / 3 and shape > crop:
             whole = from_uint8(torch.from_numpy(array[index].copy()))
@@ -119,16 +119,16 @@ def augment(pixels: torch.Tensor) -> torch.Tensor:
     return torch.where((torch.rand(count, device=device) < 1 / 3).view(-1, 1, 1, 1), opaque, pixels)
 
 
-def _fixed_pictures(pictures: list[np.ndarray], count: int = 8) -> torch.Tensor:
-    share = max(1, count // len(pictures))
-    chosen = [array[i] for array in pictures for i in np.linspace(0, len(array) - 1, share).astype(int)]
+def _fixed_images(images: list[np.ndarray], count: int = 8) -> torch.Tensor:
+    share = max(1, count // len(images))
+    chosen = [array[i] for array in images for i in np.linspace(0, len(array) - 1, share).astype(int)]
     return from_uint8(torch.from_numpy(np.stack(chosen)))
 
 
 @torch.no_grad()
-def _some_latents(model: ImageAutoencoder, pictures: list[np.ndarray], device: torch.device) -> torch.Tensor:
+def _some_latents(model: ImageAutoencoder, images: list[np.ndarray], device: torch.device) -> torch.Tensor:
     """Raw latents of up to 512 evenly spread pictures of the first array, the data that the generator will learn."""
-    array = pictures[0]
+    array = images[0]
     chosen = np.unique(np.linspace(0, len(array) - 1, 512).astype(int))
     batches = np.array_split(chosen, max(1, len(chosen) // 16))
     return torch.cat([model.raw_encode(from_uint8(torch.from_numpy(array[b])).to(device)).cpu() for b in batches])

@@ -3,7 +3,7 @@
     encoders     the default ones, put in place if none are given and there is no base     no share
     autoencoder  trained if none is given and there is no base                             a quarter
     gan          regression, then against the discriminator, last the image decoder        what is left
-    captioner    on the GAN's checkpoint (`mmgen train decoder`)                           an eighth
+    captioner    on the GAN's checkpoint (`mmgen train captioner`)                         an eighth
     card         README.md with samples, sources and licences                              no share
 
 Each stage but the last is a command that a person could give, with a run's folder of its own, which resumes.
@@ -31,8 +31,8 @@ from mmgen.devices import best_device
 from mmgen.errors import UserError
 from mmgen.evaluation.retrieval import draw
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.files import SAMPLES, read_captions
-from mmgen.training.common.control import write_whole
+from mmgen.io import read_json, replacing_folder, write_json
+from mmgen.parts import SAMPLES, read_captions
 from mmgen.training.common.run import CLOCK, saved_states
 from mmgen.training.gan.train import save_path
 
@@ -64,7 +64,7 @@ class DefaultRecipe:
         batch_size: pictures a step; None for what suits the device.
         autoencoder_share, captioner_share: of the minutes; 0 leaves the captioner away.
         deadline: see `mmgen.training.common.config.RunConfig`; of the GAN's run.
-        gan_options, captioner_options: more options of `mmgen train gan` and `mmgen train decoder`.
+        gan_options, captioner_options: more options of `mmgen train gan` and `mmgen train captioner`.
     """
 
     minutes: float
@@ -156,7 +156,7 @@ def make_plan(recipe: DefaultRecipe, device: torch.device) -> list[Stage]:
     # The GAN.
     is_gpu = device.type == "cuda"
     batch = recipe.batch_size or (BATCH_ON_GPU if is_gpu else BATCH)
-    words: list[object] = ["--autoencoder", autoencoder, "--batch-size", batch, "--decoder-share", 0.3]
+    words: list[object] = ["--autoencoder", autoencoder, "--batch-size", batch, "--image-decoder-share", 0.3]
     words += ["--base", base] if base else ["--width", recipe.width, "--depth", recipe.depth]
     words += ["--deadline", f"{recipe.deadline:.3f}"] if recipe.deadline is not None else []
     words += [*(ON_GPU if is_gpu else ()), *recipe.gan_options]
@@ -166,7 +166,7 @@ def make_plan(recipe: DefaultRecipe, device: torch.device) -> list[Stage]:
     if shares[CAPTIONER]:
         minutes = shares[CAPTIONER] * recipe.minutes
         what = "teaches the checkpoint to say what pictures show"
-        training(CAPTIONER, what, minutes, "decoder", "--base", save_path(output / GAN), *recipe.captioner_options)
+        training(CAPTIONER, what, minutes, CAPTIONER, "--base", save_path(output / GAN), *recipe.captioner_options)
     stages.append(Stage("card", "writes the checkpoint's card and draws its samples", []))
     return stages
 
@@ -203,7 +203,7 @@ def make_default(
 
     def keep() -> None:
         told = {"recipe": asdict(recipe), "stages": [asdict(stage) for stage in stages]}
-        write_whole(file, json.dumps(told, indent=2, default=str) + "\n")
+        write_json(file, told, indent=2, default=str)
 
     keep()
     for number, stage in enumerate(stages, start=1):
@@ -231,19 +231,16 @@ def make_default(
 def is_over(run: Path) -> bool:
     """Whether a run by minutes has used all that it had."""
     states = saved_states(run)
-    return bool(states) and bool(json.loads((states[-1] / CLOCK).read_text()).get("over"))
+    return bool(states) and bool(read_json(states[-1] / CLOCK).get("over"))
 
 
 def finish(recipe: DefaultRecipe, stages: Sequence[Stage]) -> None:
     """Put the last stage's checkpoint into `output/pipeline`, with samples and a card."""
     last = next(stage.name for stage in reversed(stages) if stage.run)
     folder = save_path(recipe.output)
-    part = folder.with_name("pipeline.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(save_path(recipe.output / last), part)
-    write_card(part, recipe, stages)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with replacing_folder(folder) as part:
+        shutil.copytree(save_path(recipe.output / last), part)
+        write_card(part, recipe, stages)
 
 
 def write_card(folder: Path, recipe: DefaultRecipe, stages: Sequence[Stage]) -> None:

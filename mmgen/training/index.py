@@ -25,11 +25,12 @@ from tqdm import tqdm
 from mmgen.data.folder import load_pairs
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import safe_name
-from mmgen.data.shards import PATTERN, file_of, open_picture
+from mmgen.data.shards import PATTERN, file_of, open_image_at
 from mmgen.datasets import recolour
 from mmgen.devices import autocast
 from mmgen.errors import UserError
 from mmgen.images import from_uint8, open_image, square
+from mmgen.io import replacing, write_json
 from mmgen.models.indexed_memory import is_indexed, write_index
 from mmgen.models.memory import encoder_hashes, quantisation_levels, quantise, without_style
 from mmgen.pipeline import MultimodalGANPipeline
@@ -47,7 +48,7 @@ class Rows:
     """N pictures that are to be entries.
 
     Attributes:
-        paths: as `mmgen.data.shards.open_picture` takes them.
+        paths: as `mmgen.data.shards.open_image_at` takes them.
         labels, styles: of each.
         origins: of each (source, licence, author).
     """
@@ -214,7 +215,7 @@ def _begin(rows: Rows, pipe: MultimodalGANPipeline, folder: Path) -> None:
             raise UserError(f"None of the pictures can be read. {_pixels(rows.paths[0], pipe.image_size)}")
         levels = quantisation_levels(torch.cat(list(_latents(pipe, found))))
     _save(work / "levels.npy", levels.float().cpu().numpy())
-    _write(file, plan)
+    write_json(file, plan, indent=None)
 
 
 def _encode_part(rows, span: range, pipe, levels: torch.Tensor, folder: Path, part: int, bar: tqdm) -> None:
@@ -231,13 +232,13 @@ def _encode_part(rows, span: range, pipe, levels: torch.Tensor, folder: Path, pa
             bar.update(len(numbers))
     numbers = levels.shape[0] * pipe.generator.config.latent_size**2 // 2
     _save(folder / f"codes/{part:05d}.npy", np.concatenate([np.zeros((0, numbers), np.uint8), *codes]))
-    _write(_note(folder / "work", part), {"refused": sorted(refused.items())})
+    write_json(_note(folder / "work", part), {"refused": sorted(refused.items())}, indent=None)
 
 
 def _pixels(path: str, size: int) -> np.ndarray | str:
     """A picture uint8 [4, size, size], or why there is none."""
     try:
-        return square(open_picture(path), size)
+        return square(open_image_at(path), size)
     except UserError as error:
         return str(error)
 
@@ -295,13 +296,5 @@ def _note(work: Path, part: int) -> Path:
 
 def _save(file: Path, array: np.ndarray) -> None:
     """Write an array, whole or not at all."""
-    part = file.with_suffix(f".part{os.getpid()}")
-    with open(part, "wb") as handle:
+    with replacing(file) as part, open(part, "wb") as handle:
         np.save(handle, array)
-    part.replace(file)
-
-
-def _write(file: Path, content: object) -> None:
-    part = file.with_suffix(f".part{os.getpid()}")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(file)

@@ -1,4 +1,4 @@
-"""What the decoder learns from: pictures, words or both, fused by the frozen fusion, and the caption that is right.
+"""What the captioner learns from: pictures, words or both, fused by the frozen fusion, and the caption that is right.
 
 picture alone      the picture as it is, in a varied view, or as the base itself draws its caption
 words alone        any of the picture's captions
@@ -37,7 +37,7 @@ BATCH = 16
 
 
 def naming(captions: Sequence[str], style: str) -> str:
-    """The caption that the decoder is to give a picture: the first, and its style where it has one.
+    """The caption that the captioner is to give a picture: the first, and its style where it has one.
 
     >>> naming(["red apple", "a red apple sticker"], "noto")
     'red apple, noto style'
@@ -89,7 +89,7 @@ class CaptionDataset:
         views: more of the same pictures, each of that shape.
         drawings: reference tokens of what the base drew, float16 [M, grid, D], or None.
         drawn: [M] the picture whose caption was drawn.
-        named: N captions with which the decoder is to answer, as pieces.
+        named: N captions with which the captioner is to answer, as pieces.
         bare: the same without the style, for words that do not name it.
         words, offsets: word tokens of some captions, as `mmgen.training.common.cache.cache_words` gives them.
         read: N arrays, which of those are captions of the picture.
@@ -184,25 +184,25 @@ def make_dataset(
     )
 
 
-def make_sample(lesson: CaptionDataset, count: int, drawn_share: float, rng: np.random.Generator) -> Sample:
+def make_sample(dataset: CaptionDataset, count: int, drawn_share: float, rng: np.random.Generator) -> Sample:
     """Draw `count` samples, all of one kind, so that none carries tokens that only others need."""
     kind = rng.choice(3, p=KINDS)
-    has_picture, has_words = kind != 1, kind != 0
-    picture = rng.choice(len(lesson.chances), count, p=lesson.chances)
-    references = np.zeros((count, int(has_picture), *lesson.plain.shape[1:]), dtype=np.float32)
+    has_image, has_words = kind != 1, kind != 0
+    image = rng.choice(len(dataset.chances), count, p=dataset.chances)
+    references = np.zeros((count, int(has_image), *dataset.plain.shape[1:]), dtype=np.float32)
     caption, targets = np.zeros(count, dtype=np.int64), []
     for row in range(count):
-        if has_picture:
-            picture[row], references[row, 0] = _show(lesson, int(picture[row]), has_words, drawn_share, rng)
-        target = int(picture[row])
-        number = int(rng.integers(len(lesson.read[target])))
-        caption[row] = lesson.read[target][number]
-        says_all = has_picture or lesson.styled[target][number]
-        targets.append(lesson.named[target] if says_all else lesson.bare[target])
+        if has_image:
+            image[row], references[row, 0] = _show(dataset, int(image[row]), has_words, drawn_share, rng)
+        target = int(image[row])
+        number = int(rng.integers(len(dataset.read[target])))
+        caption[row] = dataset.read[target][number]
+        says_all = has_image or dataset.styled[target][number]
+        targets.append(dataset.named[target] if says_all else dataset.bare[target])
     if has_words:
-        words, mask = word_batch(lesson.words, lesson.offsets, torch.from_numpy(caption))
+        words, mask = word_batch(dataset.words, dataset.offsets, torch.from_numpy(caption))
     else:
-        words, mask = torch.zeros(count, 0, lesson.words.shape[1]), torch.zeros(count, 0)
+        words, mask = torch.zeros(count, 0, dataset.words.shape[1]), torch.zeros(count, 0)
 
     def weights(present: bool) -> torch.Tensor:
         weight = np.where(rng.random(count) < 0.2, rng.uniform(0.4, 2.0, count), 1.0)
@@ -217,23 +217,23 @@ def make_sample(lesson: CaptionDataset, count: int, drawn_share: float, rng: np.
         "text_mask": mask,
         "text_weight": weights(has_words),
         "references": torch.from_numpy(references),
-        "reference_weights": weights(has_picture)[:, None][:, : int(has_picture)],
+        "reference_weights": weights(has_image)[:, None][:, : int(has_image)],
     }
     return Sample(condition, torch.from_numpy(places), torch.from_numpy(lengths))
 
 
 def _show(
-    lesson: CaptionDataset, picture: int, has_words: bool, drawn_share: float, rng: np.random.Generator
+    dataset: CaptionDataset, image: int, has_words: bool, drawn_share: float, rng: np.random.Generator
 ) -> tuple[int, np.ndarray]:
     """What is to be captioned, and the reference tokens that are shown of it."""
-    if not has_words and lesson.drawings is not None and rng.random() < drawn_share:
-        chosen = int(rng.integers(len(lesson.drawn)))
-        return int(lesson.drawn[chosen]), lesson.drawings[chosen]
-    shown = picture
+    if not has_words and dataset.drawings is not None and rng.random() < drawn_share:
+        chosen = int(rng.integers(len(dataset.drawn)))
+        return int(dataset.drawn[chosen]), dataset.drawings[chosen]
+    shown = image
     if has_words and rng.random() < 0.5:
-        shown = int(rng.choice(lesson.of_style[lesson.styles[picture]]))
-    plain = not lesson.views or rng.random() < AS_IT_IS
-    return picture, (lesson.plain if plain else lesson.views[rng.integers(len(lesson.views))])[shown]
+        shown = int(rng.choice(dataset.of_style[dataset.styles[image]]))
+    plain = not dataset.views or rng.random() < AS_IT_IS
+    return image, (dataset.plain if plain else dataset.views[rng.integers(len(dataset.views))])[shown]
 
 
 def draw_own(

@@ -1,4 +1,4 @@
-"""Train the decoder: GPT-2 learns to caption what the frozen fusion makes of pictures and words."""
+"""Train the captioner: GPT-2 learns to caption what the frozen fusion makes of pictures and words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from mmgen.data.memmap import pack_pictures
+from mmgen.data.memmap import pack_images
 from mmgen.errors import UserError
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
@@ -28,21 +28,21 @@ from mmgen.training.captioner.data import (
 )
 from mmgen.training.captioner.views import varied_references
 from mmgen.training.common.cache import cache_references, cache_words, digest, weights_digest
-from mmgen.training.common.config import DecoderConfig, DecoderRunConfig
+from mmgen.training.common.config import CaptionerConfig, CaptionerRunConfig
 from mmgen.training.common.ema import Ema
 from mmgen.training.common.run import Run
 
 
-def prepare_decoder(
+def prepare_captioner(
     pipe: MultimodalGANPipeline,
     data: datasets.Dataset,
-    config: DecoderConfig,
+    config: CaptionerConfig,
     folder: Path,
     device: torch.device,
     gpt2: str | None = None,
     seed: int = 0,
 ) -> tuple[CaptionDecoder, CaptionDataset]:
-    """A decoder that has learned nothing yet, and what it is to learn; all that is frozen is computed here, once.
+    """A captioner that has learned nothing yet, and what it is to learn; all that is frozen is computed here, once.
 
     Args:
         pipe: the base; it must not be saved afterwards, as its image encoder loses its neutral layers.
@@ -59,14 +59,14 @@ def prepare_decoder(
         raise UserError("None of these pictures has a caption, so there is nothing to learn. Give pairs with words.")
     if len(kept) < len(data):
         data, answers = data.select(kept), [answers[row] for row in kept]
-    pictures = pack_pictures(data, pipe.image_size, folder)
+    images = pack_images(data, pipe.image_size, folder)
     cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
     skip_neutral_squeeze(cnn)  # Before its digest, as for the other trainings, which so share what they keep.
-    key = digest(Path(pictures.filename).stem.encode(), weights_digest(cnn).encode())
-    plain = cache_references(pictures, cnn, folder, device)
+    key = digest(Path(images.filename).stem.encode(), weights_digest(cnn).encode())
+    plain = cache_references(images, cnn, folder, device)
     texts, read = some_captions(data, config.captions, seed)
     words, offsets = cache_words(texts, pipe.text_encoder, pipe.tokenizer, folder, device)
-    views = varied_references(pictures, cnn, folder, key, config.views, device)
+    views = varied_references(images, cnn, folder, key, config.views, device)
     own, drawn = None, np.zeros(0, dtype=np.int64)
     if config.drawings and config.drawn_share > 0:
         rng = np.random.default_rng((seed, 5))
@@ -82,17 +82,17 @@ def prepare_decoder(
     sizes |= {"reference_grid": pipe.fusion.config.reference_grid, "has_glance": True}
     longest = 2 * pieces.longest
     if teacher is None:
-        decoder = CaptionDecoder(pieces.vocabulary, **sizes, max_pieces=longest)
+        captioner = CaptionDecoder(pieces.vocabulary, **sizes, max_pieces=longest)
     else:
-        decoder = from_gpt2(teacher, tokenizer, pieces, longest, **sizes)
-    decoder.set_normalisation(torch.from_numpy(plain[:: max(1, len(plain) // 2000)].copy()))
-    return decoder, make_dataset(data, pieces, plain, views, own, drawn, words, offsets, read)
+        captioner = from_gpt2(teacher, tokenizer, pieces, longest, **sizes)
+    captioner.set_normalisation(torch.from_numpy(plain[:: max(1, len(plain) // 2000)].copy()))
+    return captioner, make_dataset(data, pieces, plain, views, own, drawn, words, offsets, read)
 
 
 def from_gpt2(
     teacher: GPT2LMHeadModel, tokenizer, pieces: CaptionTokenizer, longest: int, **sizes: int
 ) -> CaptionDecoder:
-    """A decoder around a trained GPT-2.
+    """A captioner around a trained GPT-2.
 
     Its blocks and places are taken as they are, and of its vocabulary the pieces that the captions need.
 
@@ -101,8 +101,8 @@ def from_gpt2(
     """
     old = teacher.config
     shape = {"width": old.n_embd, "depth": old.n_layer, "heads": old.n_head}
-    decoder = CaptionDecoder(pieces.vocabulary, **sizes, **shape, max_pieces=longest)
-    body, wanted = teacher.transformer, decoder.gpt2.config.n_positions
+    captioner = CaptionDecoder(pieces.vocabulary, **sizes, **shape, max_pieces=longest)
+    body, wanted = teacher.transformer, captioner.gpt2.config.n_positions
     if wanted > old.n_positions:
         raise UserError(f"This GPT-2 reads {old.n_positions} tokens, and the captions need {wanted}. Name another.")
     ends = [tokenizer.bos_token_id, tokenizer.eos_token_id]
@@ -112,8 +112,8 @@ def from_gpt2(
     state = {f"transformer.{name}": value for name, value in body.state_dict().items()}
     state |= {"transformer.wte.weight": embeddings, "lm_head.weight": embeddings.clone()}
     state["transformer.wpe.weight"] = body.wpe.weight[:wanted]
-    decoder.gpt2.load_state_dict(state)
-    return decoder
+    captioner.gpt2.load_state_dict(state)
+    return captioner
 
 
 def _load_gpt2(name: str):
@@ -129,34 +129,34 @@ def _load_gpt2(name: str):
     return tokenizer, teacher
 
 
-def train_decoder(
-    run_config: DecoderRunConfig,
-    config: DecoderConfig,
+def train_captioner(
+    run_config: CaptionerRunConfig,
+    config: CaptionerConfig,
     pipe: MultimodalGANPipeline,
-    decoder: CaptionDecoder,
-    lesson: CaptionDataset,
+    captioner: CaptionDecoder,
+    dataset: CaptionDataset,
     on_sample: Callable[[Run, CaptionDecoder], None] | None = None,
     recipe: dict[str, object] | None = None,
 ) -> CaptionDecoder:
-    """Train and return the averaged decoder.
+    """Train and return the averaged captioner.
 
     Args:
-        on_sample: called with the averaged decoder at every sample.
+        on_sample: called with the averaged captioner at every sample.
         recipe: what else was asked for, kept in the run's config.json.
     """
     run = Run(run_config, {**asdict(config), **(recipe or {})})
     fusion = pipe.fusion.to(run.device)
-    decoder.to(run.device).train()
-    ema = Ema(decoder, half_life=config.ema_images)
+    captioner.to(run.device).train()
+    ema = Ema(captioner, half_life=config.ema_images)
     optimizer = torch.optim.AdamW(
-        decoder.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
+        captioner.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
-    trained, optimizer = run.accelerator.prepare(decoder, optimizer)
+    trained, optimizer = run.accelerator.prepare(captioner, optimizer)
     run.register_for_checkpointing("ema", ema)
     run.resume()
     for step in run.steps():
         rng = np.random.default_rng((run_config.seed, step, run.accelerator.process_index))
-        sample = make_sample(lesson, run_config.batch_size, config.drawn_share, rng)
+        sample = make_sample(dataset, run_config.batch_size, config.drawn_share, rng)
         condition = {name: value.to(run.device) for name, value in sample.condition.items()}
         with run.accelerator.autocast():
             with torch.no_grad():
@@ -164,7 +164,7 @@ def train_decoder(
             logits = trained(
                 fused, condition["references"], condition["reference_weights"], sample.pieces.to(run.device)
             )
-        loss = decoder.loss(logits, sample.pieces.to(run.device), sample.lengths.to(run.device))
+        loss = captioner.loss(logits, sample.pieces.to(run.device), sample.lengths.to(run.device))
         run.accelerator.backward(loss)
         norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
         falling = 0.02 + 0.98 * math.cos(run.progress * math.pi / 2)
@@ -173,7 +173,7 @@ def train_decoder(
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad()
-        ema.update(decoder, run_config.batch_size * run.accelerator.num_processes)
+        ema.update(captioner, run_config.batch_size * run.accelerator.num_processes)
         run.log({"loss": loss, "norm": norm})
         if on_sample and run.is_main and run.due(run_config.sample_every):
             on_sample(run, ema.model.eval())

@@ -50,12 +50,12 @@ def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def varied_references(
-    pictures: np.ndarray, cnn: PyramidCNN, folder: Path, key: str, rounds: int, device: torch.device
+    images: np.ndarray, cnn: PyramidCNN, folder: Path, key: str, rounds: int, device: torch.device
 ) -> list[np.ndarray]:
     """Reference tokens of `rounds` varied views of every picture, kept on disk.
 
     Args:
-        pictures: uint8 [N, 4, S, S], premultiplied.
+        images: uint8 [N, 4, S, S], premultiplied.
         folder, key: where the arrays are kept, under names that begin with `views-` and the key.
 
     Returns:
@@ -66,7 +66,7 @@ def varied_references(
     @torch.inference_mode()
     def look(number: int) -> Iterator[tuple[slice, np.ndarray]]:
         generator = torch.Generator().manual_seed(number)
-        for rows, x in batches(f"views {number + 1} of {rounds}", pictures, device):
+        for rows, x in batches(f"views {number + 1} of {rounds}", images, device):
             yield rows, reference_tokens(cnn(vary(from_uint8(x), generator))).half().cpu().numpy()
 
-    return [cached_memmap(folder / f"views-{key}-{n}.npy", len(pictures), look(n)) for n in range(rounds)]
+    return [cached_memmap(folder / f"views-{key}-{n}.npy", len(images), look(n)) for n in range(rounds)]

@@ -14,19 +14,19 @@ def augment_pair(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.
     return both[:, :3], both[:, 3:]
 
 
-def augment(pictures: torch.Tensor) -> torch.Tensor:
+def augment(images: torch.Tensor) -> torch.Tensor:
     """Change brightness, saturation and contrast, shift by up to an eighth, and cut out a quarter-side square.
 
     Args:
-        pictures: [N, 3k, H, W] in [-1, 1], k RGB pictures a sample that are changed alike.
+        images: [N, 3k, H, W] in [-1, 1], k RGB pictures a sample that are changed alike.
     """
-    n, channels, height, width = pictures.shape
-    device = pictures.device
+    n, channels, height, width = images.shape
+    device = images.device
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return torch.rand(n, 1, 1, 1, device=device) * (high - low) + low
 
-    x = pictures + uniform(-0.3, 0.3)
+    x = images + uniform(-0.3, 0.3)
     grouped = x.unflatten(1, (channels // 3, 3))
     grey = grouped.mean(2, keepdim=True)
     x = (grey + (grouped - grey) * uniform(0.3, 1.7)[:, None]).flatten(1, 2)

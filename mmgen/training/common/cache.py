@@ -111,7 +111,7 @@ def mapped(array: np.ndarray) -> torch.Tensor:
 
 def build_cache(
     data: datasets.Dataset,
-    pictures: np.ndarray,
+    images: np.ndarray,
     text_encoder: nn.Module,
     tokenizer,
     cnn: PyramidCNN,
@@ -123,13 +123,13 @@ def build_cache(
     """Compute or open the cache of one split.
 
     Args:
-        pictures: the packed pictures of `data`, uint8 [N, 4, S, S].
+        images: the packed pictures of `data`, uint8 [N, 4, S, S].
         folder: where the arrays are kept, under names made of the data's and the networks' contents.
         on_part: as `cached_memmap` takes it.
     """
     caption_ids, captions = _number_captions(data["captions"])
     concepts = data["concept"][:]
-    data_key = Path(pictures.filename).stem  # Made of every picture's path, size and time.
+    data_key = Path(images.filename).stem  # Made of every picture's path, size and time.
     cnn_key, autoencoder_key = weights_digest(cnn), weights_digest(autoencoder)
     for model in (text_encoder, cnn, autoencoder):
         model.to(device).eval()
@@ -140,20 +140,20 @@ def build_cache(
 
     @torch.inference_mode()
     def make_latents() -> Parts:
-        for rows, x in batches("latents", pictures, device):
+        for rows, x in batches("latents", images, device):
             with autocast(device):
                 x = autoencoder.encode(from_uint8(x))
             yield rows, x.half().cpu().numpy()
 
-    latents = keep("latents", data_key + autoencoder_key, len(pictures), make_latents())
+    latents = keep("latents", data_key + autoencoder_key, len(images), make_latents())
 
     def make_codes() -> Parts:
         yield slice(None), appearance_codes(references, concepts)
 
     words, offsets = cache_words(captions, text_encoder, tokenizer, folder, device, on_part)
-    references = cache_references(pictures, cnn, folder, device, on_part)
+    references = cache_references(images, cnn, folder, device, on_part)
     code_key = data_key + cnn_key + digest("\n".join(concepts).encode())
-    codes = keep("codes", code_key, len(pictures), make_codes())
+    codes = keep("codes", code_key, len(images), make_codes())
     return TrainingCache(
         latents=mapped(latents),
         references=mapped(references),
@@ -177,22 +177,22 @@ def caption_keys(words: torch.Tensor, offsets: torch.Tensor, batch: int = 4096) 
 
 
 def cache_references(
-    pictures: np.ndarray,
+    images: np.ndarray,
     cnn: PyramidCNN,
     folder: Path,
     device: torch.device,
     on_part: Callable[[], object] = lambda: None,
 ) -> np.ndarray:
     """Reference tokens float16 [N, grid, D] of packed pictures, kept on disk as `build_cache` keeps them."""
-    key = Path(pictures.filename).stem + weights_digest(cnn)
+    key = Path(images.filename).stem + weights_digest(cnn)
     cnn.to(device).eval()
 
     @torch.inference_mode()
     def made() -> Parts:
-        for rows, x in batches("references", pictures, device):
+        for rows, x in batches("references", images, device):
             yield rows, reference_tokens(cnn(reference_view(from_uint8(x)))).half().cpu().numpy()
 
-    return cached_memmap(folder / f"references-{digest(key.encode())}.npy", len(pictures), made(), on_part)
+    return cached_memmap(folder / f"references-{digest(key.encode())}.npy", len(images), made(), on_part)
 
 
 def cache_words(
@@ -299,11 +299,13 @@ def _number_captions(lists: list[list[str]]) -> tuple[list[list[int]], list[str]
 
 
 def weights_digest(model: nn.Module) -> str:
+    """What tells a model's weights from all others, as `digest` writes it."""
     return digest(*(value.detach().cpu().numpy().tobytes() for value in model.state_dict().values()))
 
 
 def digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
+    """The first 16 hexadecimal digits of the SHA-256 of all parts, end to end."""
+    made = hashlib.sha256()
     for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
+        made.update(part)
+    return made.hexdigest()[:16]

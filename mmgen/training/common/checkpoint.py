@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mmgen.hub.files import CAPTIONS_FILE, TRAINING_LOG
+from mmgen.io import replacing_folder, write_json
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import load_image_encoder, load_text_encoder
 from mmgen.models.fusion import Fusion
 from mmgen.models.generator import Generator
 from mmgen.models.memory import Memory
+from mmgen.parts import CAPTIONS_FILE, PARTS, TRAINING, TRAINING_LOG
 from mmgen.pipeline import MultimodalGANPipeline
 
-MOST_CAPTIONS = 4000
+MAX_KEPT_CAPTIONS = 4000
 
 
 def write_checkpoint(
@@ -30,8 +30,8 @@ def write_checkpoint(
     autoencoder: ImageAutoencoder,
     styles: Sequence[str] = (),
     captions: Sequence[str] = (),
-    decoder: CaptionDecoder | None = None,
-    decoder_fusion: Fusion | None = None,
+    captioner: CaptionDecoder | None = None,
+    captioner_fusion: Fusion | None = None,
     log: Path | None = None,
     memory: Memory | None = None,
 ) -> None:
@@ -40,12 +40,12 @@ def write_checkpoint(
     Args:
         encoders: folder made by `mmgen encoders`.
         captions: some that it was trained on; see `save_checkpoint`.
-        decoder_fusion: the fusion with which the decoder learned to read.
+        captioner_fusion: the fusion with which the captioner learned to read.
         log: as `save_checkpoint` takes it.
     """
     bert, tokenizer = load_text_encoder(encoders / "text_encoder", encoders / "tokenizer")
     cnn, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
-    drawing, reading = (fusion, generator, autoencoder), (decoder, decoder_fusion)
+    drawing, reading = (fusion, generator, autoencoder), (captioner, captioner_fusion)
     pipe = MultimodalGANPipeline(bert, tokenizer, cnn, processor, *drawing, *reading, memory=memory, styles=styles)
     save_checkpoint(folder, pipe, [captions], log=log)
 
@@ -64,36 +64,28 @@ def save_checkpoint(
 
     Args:
         captions: what it was trained on, for whoever fine-tunes it (`mmgen.training.finetune.prior`), a group for each
-            training, the last one first; up to `MOST_CAPTIONS` of each, evenly spread, are written, one a line, with
-            an empty line between groups.
+            training, the last one first; up to `MAX_KEPT_CAPTIONS` of each, evenly spread, are written, one a line,
+            with an empty line between groups.
         facts: about its training, written as training.json.
         log: the training's log.csv, if there is one there, written as training.csv.
     """
     parts = dict(pipe.components)
-    names = ("text_encoder", "fusion", "generator", "autoencoder", "decoder", "decoder_fusion", "memory")
-    halved = [name for name in names if parts[name] is not None]
+    halved = [name for name, part in PARTS.items() if part.weights and part.is_halved and parts[name] is not None]
     for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()
     stored = MultimodalGANPipeline(**parts, styles=list(pipe.config.styles))
     for name in halved:
         parts[name].half()
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    stored.save_pretrained(part)
-    text = "\n".join("".join(f"{line}\n" for line in _some(group)) for group in captions)
-    (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
-    if facts:
-        (part / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    if log and log.is_file():
-        shutil.copyfile(log, part / TRAINING_LOG)
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(folder) as part:
+        stored.save_pretrained(part)
+        text = "\n".join("".join(f"{line}\n" for line in _some(group)) for group in captions)
+        (part / CAPTIONS_FILE).write_text(text, encoding="utf-8")
+        if facts:
+            write_json(part / TRAINING, facts, indent=2)
+        if log and log.is_file():
+            shutil.copyfile(log, part / TRAINING_LOG)
 
 
 def _some(captions: Sequence[str]) -> list[str]:
-    chosen = np.unique(np.linspace(0, len(captions) - 1, MOST_CAPTIONS).astype(int)) if len(captions) else []
+    chosen = np.unique(np.linspace(0, len(captions) - 1, MAX_KEPT_CAPTIONS).astype(int)) if len(captions) else []
     return [line for index in chosen if (line := " ".join(captions[index].split()))]

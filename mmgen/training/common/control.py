@@ -8,19 +8,13 @@ command      "pause" or "stop", taken away once it is obeyed
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
-import sys
 import time
 from pathlib import Path
 
 from mmgen.errors import UserError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from mmgen.io import FileLock, is_locked, read_json, write_json, write_text
 
 COMMANDS = ("pause", "stop")
 DISK_FULL = "The disk is full. The last saved state is kept; make room, then resume."
@@ -105,75 +99,6 @@ class Control:
             pass
 
 
-class FileLock:
-    """A lock on a file that the system frees when the last process that has it open ends, however that ends.
-
-    It is that of the open file: a child process that is given `fileno()` holds it too, for as long as it lives.
-    """
-
-    def __init__(self, file: Path):
-        self.file = Path(file)
-        self._handle: int | None = None
-
-    def acquire(self, seconds: float = 0.0, shared: bool = False) -> bool:
-        """Take the lock, or try to for so many seconds.
-
-        Args:
-            shared: with others who share it, where the system has such locks.
-
-        Returns:
-            Whether it is held now.
-
-        Raises:
-            OSError: the file cannot be made, its folder is gone, or the disk has no locks.
-        """
-        deadline = time.monotonic() + seconds
-        while not self._try(shared):
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
-        return True
-
-    def release(self) -> None:
-        """Close the file; a child process that was given it keeps the lock."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-    def fileno(self) -> int | None:
-        """Number of the open file, for `pass_fds`."""
-        return self._handle
-
-    def __enter__(self) -> FileLock:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.release()
-
-    def _try(self, shared: bool) -> bool:
-        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            # What was locked may be a file that has been moved away meanwhile, with its folder.
-            if _lock(handle, shared) and _is_same(handle, self.file):
-                self._handle = handle
-        finally:
-            if self._handle != handle:
-                os.close(handle)
-        return self._handle is not None
-
-
-def is_locked(file: Path) -> bool:
-    """Whether somebody holds a `FileLock` on a file, not counting those who share it."""
-    try:
-        handle = os.open(file, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not _lock(handle, shared=True)
-    finally:
-        os.close(handle)
-
-
 def is_alive(folder: Path) -> bool:
     """Whether a process trains in a folder."""
     return is_locked(Path(folder) / "lock")
@@ -181,11 +106,7 @@ def is_alive(folder: Path) -> bool:
 
 def status(folder: Path) -> dict:
     """What the process last reported; empty if it has said nothing that can be read."""
-    try:
-        found = json.loads((Path(folder) / "status.json").read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        return {}
+    return read_json(Path(folder) / "status.json")
 
 
 def write_status(folder: Path, values: dict[str, object]) -> None:
@@ -206,7 +127,7 @@ def send(folder: Path, command: str) -> None:
     if command not in COMMANDS:
         raise ValueError(f"{command!r} is no command")
     if not (command == "pause" and pending_command(folder) == "stop"):
-        write_whole(Path(folder) / "command", command)
+        write_text(Path(folder) / "command", command)
 
 
 def pending_command(folder: Path) -> str | None:
@@ -251,51 +172,12 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def write_json(file: Path, values: object) -> None:
-    """Write a JSON file, whole or not at all.
-
-    Raises:
-        OSError: the disk is full, or cannot be written.
-    """
-    write_whole(file, json.dumps(values, indent=1))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    part = file.with_name(f"{file.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def _read_command(file: Path) -> str | None:
     try:
         word = file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
     return word if word in COMMANDS else None
-
-
-def _lock(handle: int, shared: bool) -> bool:
-    """Lock an open file without waiting; False if somebody else has."""
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # The latter on Windows.
-        return False
-    return True
-
-
-def _is_same(handle: int, file: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(file))
-    except FileNotFoundError:
-        return False
 
 
 def _memory() -> int | None:

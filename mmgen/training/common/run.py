@@ -36,8 +36,9 @@ from tqdm import tqdm
 
 from mmgen.devices import best_device, has_fast_bf16, use_fast_kernels
 from mmgen.errors import UserError
+from mmgen.io import read_json, write_json, write_text
 from mmgen.training.common.config import RunConfig
-from mmgen.training.common.control import Control, write_whole
+from mmgen.training.common.control import Control
 
 CLOCK = "clock.json"
 
@@ -281,14 +282,14 @@ class Run:
         asked = json.loads(json.dumps(asked, default=str))
         config = asked
         if self.config.resume and file.exists():
-            config = _read_json(file)
+            config = read_json(file)  # It may have been edited by hand.
             free = {"resume", "steps", "output", "cache", "deadline"}
             free |= {"save_minutes", "sample_every", "sample_minutes", "log_every", "log_with"}
             for name in sorted(asked.keys() & config.keys() - free - {"resumed"}):
                 if asked[name] != config[name]:
                     print(f"Note: {name} was {config[name]} when this run began; it goes on with {asked[name]}.")
             config.setdefault("resumed", []).append(asked)
-        write_whole(file, json.dumps(config, indent=2) + "\n")
+        write_json(file, config, indent=2)
 
     def _cut_log(self) -> None:
         """Drop the log's lines from after the state that was loaded: those steps are made again."""
@@ -297,7 +298,7 @@ class Run:
             whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
             kept = [line for line in whole[1:] if int(line.partition(",")[0]) < self.step]
             if kept:
-                write_whole(file, "".join([whole[0], *kept]))
+                write_text(file, "".join([whole[0], *kept]))
             else:
                 file.unlink()
 
@@ -355,13 +356,6 @@ class Run:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        return json.loads(file.read_text())
-    except ValueError:  # It may have been edited by hand.
-        return {}
 
 
 def allocator_environment() -> dict[str, str]:

@@ -55,7 +55,7 @@ class PriorSampler:
 
     Args:
         pipe: the base; its parts are read, never changed.
-        groups: captions, as `mmgen.hub.files.read_captions` gives them; at least one.
+        groups: captions, as `mmgen.parts.read_captions` gives them; at least one.
         seed: of the pictures that it is shown as references.
     """
 
@@ -71,9 +71,9 @@ class PriorSampler:
         self.references = torch.zeros(1, config.reference_grid, config.reference_channels)
         self.reference_latents = torch.zeros(1, latent.latent_channels, latent.latent_size, latent.latent_size)
         shown = self.draw(REFERENCES, np.random.default_rng((seed, 3)), kinds=(1.0, 0.0, 0.0, 0.0)).latents
-        pictures = [to_pil(pipe.autoencoder.decode(one[None].to(pipe.device)).float())[0] for one in shown]
-        self.references = pipe.encode_references(pictures).cpu()
-        self.reference_latents = pipe.reference_latents(pictures).cpu()
+        images = [to_pil(pipe.autoencoder.decode(one[None].to(pipe.device)).float())[0] for one in shown]
+        self.references = pipe.encode_references(images).cpu()
+        self.reference_latents = pipe.reference_latents(images).cpu()
 
     @torch.no_grad()
     def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] = KINDS) -> PriorBatch:

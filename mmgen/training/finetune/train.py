@@ -3,7 +3,7 @@
 The generator learns by regression alone: with a caption for each picture there is one right answer, and hitting it is
 four times cheaper than an adversarial step. Beside the pairs it is shown what the base model draws (`prior.py`), and
 it learns, with the preset `everything`, where that is disturbed least (`projection.py`). Where the autoencoder cannot
-reproduce the pictures well, its decoder learns first; the encoder never does, so every latent keeps its meaning.
+reproduce the pictures well, its image decoder learns first; the encoder never does, so every latent keeps its meaning.
 In a base with a memory the pairs become entries of it, and what is learned is to use those too: as in the training of
 the GAN, each pair is drawn from what the memory holds beside it.
 """
@@ -22,19 +22,19 @@ import torch
 import torch.nn.functional as F
 
 from mmgen.checkpoints import name_of
-from mmgen.data.memmap import pack_pictures
+from mmgen.data.memmap import pack_images
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
-from mmgen.hub.files import read_captions
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.models.memory import Memory
+from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.autoencoder import augment, feature_distance, random_crops
 from mmgen.training.common.cache import TrainingCache, build_cache
 from mmgen.training.common.checkpoint import save_checkpoint
-from mmgen.training.common.config import FinetuneConfig, RunConfig
+from mmgen.training.common.config import RunConfig
 from mmgen.training.common.control import Control, Halted, is_disk_full
 from mmgen.training.common.ema import Ema
 from mmgen.training.common.optimizers import finetuning_optimizer, step_with_rate
@@ -42,6 +42,7 @@ from mmgen.training.common.run import Run, saved_states
 from mmgen.training.finetune.presets import choose
 from mmgen.training.finetune.prior import PriorSampler, mix
 from mmgen.training.finetune.projection import NullSpaceProjection
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.training.finetune.variants import variants_each, write_variants
 from mmgen.training.gan.batch import MemoryIndex, make_batch
 from mmgen.training.gan.losses import latent_l1_loss, prior_preservation_loss
@@ -55,8 +56,8 @@ KINDS = (0.85, 0.1, 0.03, 0.02)
 UNSPARED = 0.25
 """Of the learning rate, how much is right where updates are not kept off what the base knows."""
 
-DECODER_SHARE = 0.2
-"""Of the time, how much goes to the decoder where it learns."""
+IMAGE_DECODER_SHARE = 0.2
+"""Of the time, how much goes to the image decoder where it learns."""
 
 
 @dataclass
@@ -74,12 +75,12 @@ class FinetuneData:
     index: MemoryIndex | None
     prior: PriorSampler | None
     projection: NullSpaceProjection | None
-    pictures: np.ndarray
+    images: np.ndarray
     watched: list[str]
 
 
 def finetune(
-    run_config: RunConfig, config: FinetuneConfig, base: Path, pipe: MultimodalGANPipeline, data: datasets.Dataset
+    run_config: RunConfig, settings: FinetuneSettings, base: Path, pipe: MultimodalGANPipeline, data: datasets.Dataset
 ) -> Path:
     """Fine-tune, and return the folder of the new checkpoint.
 
@@ -100,7 +101,7 @@ def finetune(
         for part in control.folder.glob("cache/*.part*"):  # Of a process that was killed; nobody else is here.
             part.unlink(missing_ok=True)
         try:
-            return _finetune(run_config, config, base, pipe, data, control)
+            return _finetune(run_config, settings, base, pipe, data, control)
         except Halted:
             return save_path(run_config.output)
         except Exception as error:  # A full disk has many names in the libraries.
@@ -109,25 +110,25 @@ def finetune(
             raise
 
 
-def _finetune(run_config, config, base, pipe, data, control) -> Path:
-    run = Run(run_config, {**asdict(config), "base": str(base)}, control)
+def _finetune(run_config, settings, base, pipe, data, control) -> Path:
+    run = Run(run_config, {**asdict(settings), "base": str(base)}, control)
     pipe.to(run.device)
     processor = pipe.image_processor
     cnn = PyramidCNN(copy.deepcopy(pipe.image_encoder), processor.image_mean, processor.image_std).to(run.device)
     skip_neutral_squeeze(cnn)
-    prepared = _prepare(run, config, base, pipe, cnn, data)
-    decoder_learns = config.tune_autoencoder
-    if decoder_learns is None:
-        decoder_learns = reconstruction(pipe.autoencoder, prepared.pictures, run.device) < GOOD_PSNR
+    prepared = _prepare(run, settings, base, pipe, cnn, data)
+    image_decoder_learns = settings.tune_autoencoder
+    if image_decoder_learns is None:
+        image_decoder_learns = reconstruction(pipe.autoencoder, prepared.images, run.device) < GOOD_PSNR
 
     model = ConditionalGenerator(copy.deepcopy(pipe.fusion), copy.deepcopy(pipe.generator)).to(run.device)
-    learning = prepared.projection.restrict(model) if prepared.projection else choose(model, config.preset)
+    learning = prepared.projection.restrict(model) if prepared.projection else choose(model, settings.preset)
     autoencoder = copy.deepcopy(pipe.autoencoder).to(memory_format=torch.channels_last)
-    ema = Ema(model, half_life=config.ema_images)
+    ema = Ema(model, half_life=settings.ema_images)
     learned = {"fusion": ema.model.fusion, "generator": ema.model.generator, "autoencoder": autoencoder}
     learned["memory"] = prepared.memory
-    if pipe.decoder and not prepared.projection:  # It goes on reading what it has learned to read.
-        learned["decoder_fusion"] = pipe.decoder_fusion or pipe.fusion
+    if pipe.captioner and not prepared.projection:  # It goes on reading what it has learned to read.
+        learned["captioner_fusion"] = pipe.captioner_fusion or pipe.fusion
     learner = MultimodalGANPipeline(
         **{**pipe.components, **learned},
         styles=sorted({*pipe.config.styles, *data["style"]} - {""}),
@@ -137,8 +138,8 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     if prepared.projection:
         prepared.projection.attach(model, optimizer)
     model, optimizer = run.accelerator.prepare(model, optimizer)
-    decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
-    decoder_optimizer = run.accelerator.prepare(decoder_optimizer)
+    image_decoder_optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
+    image_decoder_optimizer = run.accelerator.prepare(image_decoder_optimizer)
     run.register_for_checkpointing("ema", ema)
     run.register_for_checkpointing("autoencoder", autoencoder)
     try:
@@ -148,8 +149,8 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
             f"What is saved in {run.output} was begun with other weights learning ({error}). Start it anew, in another "
             "--output."
         ) from error
-    share = DECODER_SHARE if decoder_learns else 0.0
-    highest = config.learning_rate * (1.0 if prepared.projection else UNSPARED)
+    share = IMAGE_DECODER_SHARE if image_decoder_learns else 0.0
+    highest = settings.learning_rate * (1.0 if prepared.projection else UNSPARED)
     control.report(state="running", message=f"{learning / 1e6:.1f} million of its numbers learn")
 
     watch = _Watch(run, learner, prepared.watched, run.config.seed)
@@ -157,13 +158,13 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     for step in run.steps():
         rng = np.random.default_rng((run.config.seed, step))
         if run.progress < share:
-            loss = _decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
+            loss = _image_decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
             run.accelerator.backward(loss)
-            rate = config.decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
-            step_with_rate([decoder_optimizer], rate)
+            rate = settings.image_decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
+            step_with_rate([image_decoder_optimizer], rate)
             run.log({"decoder": loss, "paired": float("nan")})
         else:
-            loss = _generator_loss(model, prepared, run, config, pipe.generator.config.noise_channels, rng)
+            loss = _generator_loss(model, prepared, run, settings, pipe.generator.config.noise_channels, rng)
             run.accelerator.backward(loss)
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
@@ -175,7 +176,7 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     _measure_mean_style(ema.model.generator)
     watch.draw(run.step)
     control.report(message="Writing the checkpoint")
-    folder = _save(run, config, base, learner, data)
+    folder = _save(run, settings, base, learner, data)
     state = "stopped" if run.stopped else "done" if run.progress >= 1 else "paused"
     control.report(state=state, message="", eta_seconds=None if state == "paused" else 0)
     if state == "done":
@@ -183,12 +184,12 @@ def _finetune(run_config, config, base, pipe, data, control) -> Path:
     return folder
 
 
-def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN, data) -> FinetuneData:
+def _prepare(run: Run, settings: FinetuneSettings, base: Path, pipe, cnn: PyramidCNN, data) -> FinetuneData:
     """Look at everything once through the frozen networks."""
     work = run.output / "cache"
     check_abort = run.control.check_abort
-    pictures = pack_pictures(data, pipe.image_size, work, check_abort)
-    varied = write_variants(pictures, run.config.seed, check_abort)
+    images = pack_images(data, pipe.image_size, work, check_abort)
+    varied = write_variants(images, run.config.seed, check_abort)
     rounds = variants_each(len(data))
     labels = [text or f"picture {index}" for index, text in enumerate(data["text"])]
     # Varied copies are looked at, never drawn: for one caption there is one right answer, so that nothing blurs.
@@ -204,29 +205,33 @@ def _prepare(run: Run, config: FinetuneConfig, base: Path, pipe, cnn: PyramidCNN
         memory, index = memory and memory.to(run.device), index and index.to(run.device)
     captions = read_captions(base)
     prior = projection = None
-    if config.prior > 0 and captions:
+    if settings.prior > 0 and captions:
         run.control.report(message="Reading what the base model knows, so that it is kept")
         prior = PriorSampler(pipe, captions, run.config.seed)
-        projection = NullSpaceProjection(prior, run.config.seed, check_abort) if config.preset == "everything" else None
-    elif config.prior > 0:
+        projection = (
+            NullSpaceProjection(prior, run.config.seed, check_abort) if settings.preset == "everything" else None
+        )
+    elif settings.prior > 0:
         print(f"Note: {base} brings no captions.txt, so nothing keeps it from forgetting what it knows.")
-    watched = config.watch or list(dict.fromkeys(text for text in data["text"] if text))[:4]
+    watched = settings.prompts or list(dict.fromkeys(text for text in data["text"] if text))[:4]
     return FinetuneData(cache, sampler, memory, index, prior, projection, varied, watched or [""])
 
 
 @torch.inference_mode()
-def reconstruction(autoencoder: ImageAutoencoder, pictures: np.ndarray, device: torch.device, most: int = 32) -> float:
+def reconstruction(autoencoder: ImageAutoencoder, images: np.ndarray, device: torch.device, most: int = 32) -> float:
     """Mean PSNR in dB of what the autoencoder makes of up to `most` pictures uint8 [N, 4, S, S]."""
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, most).astype(int))
-    pixels = [from_uint8(torch.from_numpy(pictures[i].copy()))[None].to(device) for i in chosen]
+    chosen = np.unique(np.linspace(0, len(images) - 1, most).astype(int))
+    pixels = [from_uint8(torch.from_numpy(images[i].copy()))[None].to(device) for i in chosen]
     return float(np.mean([psnr(autoencoder.decode(autoencoder.encode(x)), x).item() for x in pixels]))
 
 
 def _generator_loss(
-    model, prepared: FinetuneData, run: Run, config: FinetuneConfig, noise_channels: int, rng
+    model, prepared: FinetuneData, run: Run, settings: FinetuneSettings, noise_channels: int, rng
 ) -> torch.Tensor:
     """On the person's pairs, and on the base's drawings with their share of the batch."""
-    kept = min(run.config.batch_size - 1, max(1, round(config.prior * run.config.batch_size))) if prepared.prior else 0
+    kept = (
+        min(run.config.batch_size - 1, max(1, round(settings.prior * run.config.batch_size))) if prepared.prior else 0
+    )
     generator = torch.Generator(run.device).manual_seed(run.step_seed)
     samples = prepared.sampler.draw(run.config.batch_size - kept, generator)
     batch = make_batch(prepared.cache, samples, noise_channels, generator, prepared.index)
@@ -242,10 +247,10 @@ def _generator_loss(
     return loss
 
 
-def _decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
-    """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings the decoder stays itself."""
-    crop = min(128, prepared.pictures.shape[-1])
-    pixels = augment(random_crops([prepared.pictures], 12, crop).to(run.device))
+def _image_decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
+    """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings it stays itself."""
+    crop = min(128, prepared.images.shape[-1])
+    pixels = augment(random_crops([prepared.images], 12, crop).to(run.device))
     with torch.no_grad(), run.accelerator.autocast():
         latents = autoencoder.raw_encode(pixels.contiguous(memory_format=torch.channels_last)).float()
     wanted = pixels
@@ -303,7 +308,7 @@ class _Watch:
         self.cost, self.last = time.monotonic() - start, self.run.seconds
 
 
-def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPipeline, data) -> Path:
+def _save(run: Run, settings: FinetuneSettings, base: Path, learner: MultimodalGANPipeline, data) -> Path:
     folder = save_path(run.output)
     captions = [text for text in dict.fromkeys(data["text"]) if text]
     own = set(captions)
@@ -311,7 +316,7 @@ def _save(run: Run, config: FinetuneConfig, base: Path, learner: MultimodalGANPi
     facts = {
         "base": name_of(base),
         "pictures": len(data),
-        "preset": config.preset,
+        "preset": settings.preset,
         "steps": run.step,
         "images": run.images,
         "seconds": round(run.seconds, 1),

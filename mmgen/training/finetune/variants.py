@@ -16,19 +16,19 @@ from mmgen.images import from_uint8
 ENOUGH = 400
 """From so many pictures on, none is repeated."""
 
-MOST = 8
+MAX_VARIANTS = 8
 
 
-def variants_each(pictures: int) -> int:
+def variants_each(images: int) -> int:
     """How many pictures to make of each, the original among them."""
-    return max(1, min(MOST, ENOUGH // pictures))
+    return max(1, min(MAX_VARIANTS, ENOUGH // images))
 
 
-def write_variants(pictures: np.ndarray, seed: int, on_part: Callable[[], object] = lambda: None) -> np.ndarray:
+def write_variants(images: np.ndarray, seed: int, on_part: Callable[[], object] = lambda: None) -> np.ndarray:
     """Lay `variants_each` rounds of the pictures end to end: the originals, then varied ones.
 
     Args:
-        pictures: packed pictures, a memory map uint8 [N, 4, S, S], premultiplied.
+        images: packed pictures, a memory map uint8 [N, 4, S, S], premultiplied.
         on_part: as `mmgen.data.memmap.cached_memmap` takes it.
 
     Returns:
@@ -37,21 +37,21 @@ def write_variants(pictures: np.ndarray, seed: int, on_part: Callable[[], object
     Raises:
         UserError: the disk is full.
     """
-    rounds = variants_each(len(pictures))
+    rounds = variants_each(len(images))
     if rounds == 1:
-        return pictures
-    source = Path(pictures.filename)
+        return images
+    source = Path(images.filename)
 
     def rows() -> Iterator[tuple[slice, np.ndarray]]:
-        yield slice(0, len(pictures)), pictures
+        yield slice(0, len(images)), images
         generator = torch.Generator().manual_seed(seed)
-        for row in range(len(pictures), rounds * len(pictures)):
-            pixels = from_uint8(torch.from_numpy(pictures[row % len(pictures)].copy()))
+        for row in range(len(images), rounds * len(images)):
+            pixels = from_uint8(torch.from_numpy(images[row % len(images)].copy()))
             varied = ((vary(pixels, generator) + 1) * 127.5).round().byte().numpy()
             yield slice(row, row + 1), varied[None]
 
     file = source.with_name(f"{source.stem}-x{rounds}-{seed}.npy")
-    return cached_memmap(file, rounds * len(pictures), rows(), on_part)
+    return cached_memmap(file, rounds * len(images), rows(), on_part)
 
 
 def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmgen.images import composite
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.discriminator import picture_maps
+from mmgen.models.discriminator import image_maps
 from mmgen.models.encoders import PyramidCNN
 from mmgen.training.common.augment import augment_pair
 from mmgen.training.common.optimizers import step_with_rate
@@ -69,12 +69,12 @@ class AdversarialStep:
         self.loss, self.learning_rate, self.size = loss, learning_rate, size
 
     def __call__(
-        self, latents: torch.Tensor, batch: Batch, decoder: nn.Module | None = None
+        self, latents: torch.Tensor, batch: Batch, image_decoder: nn.Module | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Train the discriminator once on generated latents [N, C, S, S] and the real ones of their batch.
 
         Args:
-            decoder: an image decoder that learns, instead of the frozen one, for what was generated.
+            image_decoder: one that learns, instead of the frozen one, for what was generated.
 
         Returns:
             The generator's adversarial loss against the discriminator so trained, its feature loss, and the `VALUES`.
@@ -82,7 +82,7 @@ class AdversarialStep:
         # Decode what is real and what is drawn, the whole and one crop of each.
         self.teach_preview(latents.detach()[:PREVIEWED], 0.5 * PREVIEW_LEARNING_RATE)
         corner = self.corner(latents)
-        fake_views = self.views(latents, corner, decoder)
+        fake_views = self.views(latents, corner, image_decoder)
         with torch.no_grad():
             real_views = self.views(batch.latents, corner)
 
@@ -92,8 +92,8 @@ class AdversarialStep:
         for real, fake in zip(real_views, fake_views, strict=True):
             real, fake = augment_pair(composite(real, ground), composite(fake, ground))
             with torch.no_grad():
-                real_maps.append(picture_maps(self.cnn, real, self.size))
-            fake_maps.append(picture_maps(self.cnn, fake, self.size))
+                real_maps.append(image_maps(self.cnn, real, self.size))
+            fake_maps.append(image_maps(self.cnn, fake, self.size))
 
         # The discriminator learns: real, drawn, and real with a wrong condition. One forward for all of them, as under
         # DistributedDataParallel a backward allows no more.
@@ -134,7 +134,7 @@ class AdversarialStep:
             self.teach_preview(chosen + strength * torch.randn_like(chosen), rate)
 
     def teach_preview(self, latents: torch.Tensor, rate: float) -> None:
-        """Let the preview decoder learn what the frozen decoder makes of latents [n, C, h, w]."""
+        """Let the preview decoder learn what the frozen image decoder makes of latents [n, C, h, w]."""
         learner = self.run.accelerator.unwrap_model(self.preview)
         learner.requires_grad_(True)
         with torch.no_grad():
@@ -154,17 +154,17 @@ class AdversarialStep:
         """
         ground = torch.ones(len(latents), 3, 1, 1, device=latents.device)
         views = self.views(latents, self.corner(latents))
-        maps = [picture_maps(self.cnn, composite(view, ground), self.size) for view in views]
+        maps = [image_maps(self.cnn, composite(view, ground), self.size) for view in views]
         with self.run.accelerator.autocast():
             return self.run.accelerator.unwrap_model(self.discriminator)(maps, condition).float().mean()
 
-    def decode(self, latents: torch.Tensor, decoder: nn.Module | None = None) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, image_decoder: nn.Module | None = None) -> torch.Tensor:
         """Latents [N, C, S, S] -> premultiplied RGBA [N, 4, H, W], clipped to [-1, 1]."""
         with self.run.accelerator.autocast():
             raw = (latents * self.autoencoder.scale + self.autoencoder.shift).contiguous(
                 memory_format=torch.channels_last
             )
-            return (decoder or self.autoencoder.decoder)(raw).float().clamp(-1, 1)
+            return (image_decoder or self.autoencoder.decoder)(raw).float().clamp(-1, 1)
 
     def corner(self, latents: torch.Tensor) -> tuple[int, int, int]:
         """Where a crop of latents [N, C, h, w] lies, the same for all: top, left and side, in latent positions."""
@@ -174,12 +174,12 @@ class AdversarialStep:
         return top, left, side
 
     def views(
-        self, latents: torch.Tensor, corner: tuple[int, int, int], decoder: nn.Module | None = None
+        self, latents: torch.Tensor, corner: tuple[int, int, int], image_decoder: nn.Module | None = None
     ) -> list[torch.Tensor]:
         """Premultiplied RGBA of the whole at `size`, by the preview decoder, and of the crop at `corner`, decoded."""
         preview = self.run.accelerator.unwrap_model(self.preview)
         with self.run.accelerator.autocast():
             whole = preview(latents).float().clamp(-1, 1)
         top, left, side = corner
-        crop = self.decode(latents[..., top : top + side, left : left + side], decoder)
+        crop = self.decode(latents[..., top : top + side, left : left + side], image_decoder)
         return [F.interpolate(whole, size=(self.size, self.size), mode="area"), crop]

@@ -10,7 +10,7 @@ from mmgen.models.generator import Generator
 from mmgen.training.gan.batch import Batch
 
 SAMPLES = 512
-LARGEST = 1.5
+MAX_SCALE = 1.5
 """Beyond it there is too little to scale: a generator that has learned nothing yet."""
 
 
@@ -18,14 +18,14 @@ LARGEST = 1.5
 def latent_std_ratio(model: torch.nn.Module, batch: Batch, at_once: int = 32) -> float:
     """Standard deviation of the real latents of a batch over that of what a `ConditionalGenerator` draws for it.
 
-    Never above `LARGEST`, and never below its inverse.
+    Never above `MAX_SCALE`, and never below its inverse.
     """
     drawn = []
     for start in range(0, len(batch), at_once):
         some = batch[start : start + at_once]
         drawn.append(model(some.z, some.condition, some.remembered).float())
     ratio = (batch.latents.float().std() / torch.cat(drawn).std()).item()
-    return min(LARGEST, max(1 / LARGEST, ratio))
+    return min(MAX_SCALE, max(1 / MAX_SCALE, ratio))
 
 
 @torch.no_grad()

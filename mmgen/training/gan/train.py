@@ -181,21 +181,21 @@ def train_gan(
             active, rate = optimizers[:2], run.learning_rate(config.learning_rate) * phase.rate
         else:
             latent_weight = config.latent_start + (config.latent_end - config.latent_start) * phase.fade
-            decoder = image_decoder if phase.decoder_learns else None
-            adversarial, features, values = step_against(latents, batch, decoder)
+            learning = image_decoder if phase.image_decoder_learns else None
+            adversarial, features, values = step_against(latents, batch, learning)
             loss = config.adversarial_weight * adversarial + config.feature_weight * features
             loss = loss + latent_weight * latent_l1
-            if decoder is not None:
-                loss = loss + _decoder_anchor(run, autoencoder, decoder, batch.latents)
+            if learning is not None:
+                loss = loss + _image_decoder_anchor(run, autoencoder, learning, batch.latents)
             active, rate = optimizers[2:3], run.learning_rate(config.adversarial_learning_rate) * phase.rate
 
         # Learn, and follow with the averages.
         run.accelerator.backward(loss)
         norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
         step_with_rate(active, rate)
-        if phase.is_adversarial and phase.decoder_learns:
+        if phase.is_adversarial and phase.image_decoder_learns:
             run.accelerator.clip_grad_norm_(image_decoder.parameters(), 1.0)
-            step_with_rate([decoder_optimizer], config.decoder_learning_rate * phase.rate)
+            step_with_rate([decoder_optimizer], config.image_decoder_learning_rate * phase.rate)
         generator.mapping.track_mean(batch.z)
         run.average(generator.mapping.mean)
         ema.update(model, run.batch_size * run.accelerator.num_processes)
@@ -229,11 +229,12 @@ class Phase:
         is_adversarial: whether the discriminator takes part.
         rate: factor of the learning rates, 0 to 1.
         fade: how far the latent loss has gone from its first weight to its last, 0 to 1.
-        decoder_learns: whether the image decoder does.
+        image_decoder_learns: whether the image decoder does.
     """
 
-    def __init__(self, is_adversarial: bool, rate: float, fade: float = 0.0, decoder_learns: bool = False):
-        self.is_adversarial, self.rate, self.fade, self.decoder_learns = is_adversarial, rate, fade, decoder_learns
+    def __init__(self, is_adversarial: bool, rate: float, fade: float = 0.0, image_decoder_learns: bool = False):
+        self.is_adversarial, self.rate, self.fade = is_adversarial, rate, fade
+        self.image_decoder_learns = image_decoder_learns
 
     @classmethod
     def at(cls, run: Run, config: GANConfig) -> Phase:
@@ -251,10 +252,12 @@ class Phase:
             return cls(False, min(1.0, (1 - regression) / config.regression_cooldown))
         # The rate falls at the end of a run with a time; one by steps has `--cooldown` for that.
         rate = 1.0 if run.config.minutes is None else min(1.0, 5 * (1 - adversarial) + 0.02)
-        return cls(True, rate, min(1.0, fade), adversarial >= 1 - config.decoder_share)
+        return cls(True, rate, min(1.0, fade), adversarial >= 1 - config.image_decoder_share)
 
 
-def _decoder_anchor(run: Run, autoencoder: ImageAutoencoder, decoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+def _image_decoder_anchor(
+    run: Run, autoencoder: ImageAutoencoder, image_decoder: nn.Module, latents: torch.Tensor
+) -> torch.Tensor:
     """L1 between what the learning decoder and the frozen one make of real latents [N, C, h, w], on a crop; scalar."""
     size = latents.shape[-1]
     side = max(2, size // 2)
@@ -263,7 +266,7 @@ def _decoder_anchor(run: Run, autoencoder: ImageAutoencoder, decoder: nn.Module,
     with run.accelerator.autocast():
         with torch.no_grad():
             wanted = autoencoder.decoder(raw)
-        return F.l1_loss(decoder(raw).float(), wanted.float())
+        return F.l1_loss(image_decoder(raw).float(), wanted.float())
 
 
 def fixed_batch(

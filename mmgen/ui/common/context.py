@@ -31,7 +31,7 @@ class Context:
     """Attributes:
     demo: the page being built.
     models: what it can draw with.
-    desk: everybody's pairs and jobs.
+    drafts: everybody's pairs and jobs.
     publisher: sends models to the Hub.
     tabs: the page's tabs, each with its title in small letters as id; set before they are filled.
     model: which of the models is drawn with; the Generate tab places it.
@@ -41,7 +41,7 @@ class Context:
 
     demo: gr.Blocks
     models: Models
-    desk: DraftService = field(default_factory=DraftService)
+    drafts: DraftService = field(default_factory=DraftService)
     publisher: Publisher = field(init=False)
     tabs: gr.Tabs = field(init=False)
     model: gr.Dropdown = field(init=False)

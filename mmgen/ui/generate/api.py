@@ -115,15 +115,15 @@ def _answer(
     try:
         paths = tuple(uploaded_path(one) for one in _listed("references", references))
         weights = (1.0,) * len(paths) if weights is None else _listed("reference weights", weights)
-        studio = models.asked_for(owner_of(request), model)
+        service = models.asked_for(owner_of(request), model)
         memory = (memory_weight, _listed("dropped entries", dropped), _listed("pinned entries", pinned))
-        drawing = studio.draw(
+        drawing = service.draw(
             GenerationRequest(prompt, style, paths, weights, text_weight, seed, truncation, count, *memory)
         )
     except UserError as error:
         raise gr.Error(str(error), print_exception=False) from error
     files = [FileData(path=path, orig_name=path.rsplit("/", 1)[-1]).model_dump() for path in save_all(drawing)]
-    return files, _facts(drawing, studio)
+    return files, _facts(drawing, service)
 
 
 def _listed(name: str, values: Any) -> tuple[Any, ...]:
@@ -132,12 +132,12 @@ def _listed(name: str, values: Any) -> tuple[Any, ...]:
     return tuple(values or ())
 
 
-def _facts(drawing: GenerationResult, studio: InferenceService) -> dict[str, Any]:
+def _facts(drawing: GenerationResult, service: InferenceService) -> dict[str, Any]:
     facts = {
         "seeds": drawing.seeds,
         "notes": drawing.notes,
         "milliseconds": drawing.milliseconds,
-        "device": studio.device,
+        "device": service.device,
     }
     if drawing.drawn_from is not None:
         facts |= {

@@ -16,9 +16,9 @@ from mmgen.ui.web.files import uploaded_path
 class Controls:
     """Everything a person sets. The `add_` methods place the controls where they are called."""
 
-    def __init__(self, model: gr.Dropdown, studio: InferenceService):
+    def __init__(self, model: gr.Dropdown, service: InferenceService):
         self.model = model
-        self._styles, self._has_memory = studio.styles, studio.has_memory
+        self._styles, self._has_memory = service.styles, service.has_memory
         self.references: list[gr.Image] = []
         self.weights: list[gr.Slider] = []
         self.describers: list[gr.Button] = []
@@ -145,23 +145,23 @@ class Controls:
         return [*words, self.memory_weight, self.choices, self.seed, self.truncation]
 
     @staticmethod
-    def order(studio: InferenceService, *values: Any, **changes: Any) -> GenerationRequest:
+    def order(service: InferenceService, *values: Any, **changes: Any) -> GenerationRequest:
         """What the values of `all`, but for the model, ask for, as the page sent them.
 
         Args:
-            studio: what is to draw it; a style that it does not know is left out, and so are entries of a memory.
+            service: what is to draw it; a style that it does not know is left out, and so are entries of a memory.
             changes: fields of the order to set otherwise.
 
         Raises:
             UserError: a reference is no uploaded file.
         """
         prompt, style, text_weight, memory_weight, choices, seed, truncation, count, *rest = values
-        dropped, pinned = choices_of(choices, prompt, studio)
+        dropped, pinned = choices_of(choices, prompt, service)
         pairs = [pair for pair in zip(rest[:MAX_REFERENCES], rest[MAX_REFERENCES:], strict=True) if pair[0]]
         fields = {
             "prompt": prompt or "",
-            "style": style if style in studio.styles else ANY_STYLE,
-            "references": tuple(uploaded_path(picture) for picture, _ in pairs),
+            "style": style if style in service.styles else ANY_STYLE,
+            "references": tuple(uploaded_path(image) for image, _ in pairs),
             "reference_weights": tuple(weight for _, weight in pairs),
             "text_weight": text_weight,
             "seed": seed,
@@ -176,5 +176,5 @@ class Controls:
     @staticmethod
     def first_free(*values: Any) -> int | None:
         """Which reference, counted from 0, has no picture yet."""
-        pictures = values[-2 * MAX_REFERENCES : -MAX_REFERENCES]
-        return next((index for index, picture in enumerate(pictures) if not picture), None)
+        images = values[-2 * MAX_REFERENCES : -MAX_REFERENCES]
+        return next((index for index, image in enumerate(images) if not image), None)

@@ -76,46 +76,46 @@ class Describing:
     def of_shown(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, Any]:
         """Describe the picture that is shown, which is drawn again."""
         try:
-            studio = self.studio(request, model)
-            drawing = studio.draw(self.controls.order(studio, *values, count=1))
-            return _told("The picture reads as", studio, drawing.images[0])
+            service = self.service(request, model)
+            drawing = service.draw(self.controls.order(service, *values, count=1))
+            return _told("The picture reads as", service, drawing.images[0])
         except UserError as error:
             return None, problem(error)
 
     def of_reference(self, number: int):
         """What describes the reference of a number, from 1."""
 
-        def read(request: gr.Request, model: object, picture: object) -> tuple[Any, Any]:
+        def read(request: gr.Request, model: object, image: object) -> tuple[Any, Any]:
             try:
-                path = kept_reference(uploaded_path(picture))
-                return _told(f"Reference {number} reads as", self.studio(request, model), path)
+                path = kept_reference(uploaded_path(image))
+                return _told(f"Reference {number} reads as", self.service(request, model), path)
             except UserError as error:
                 return None, problem(error)
 
         return read
 
-    def of_opened(self, request: gr.Request, model: object, pictures: Any, index: Any) -> tuple[Any, Any]:
+    def of_opened(self, request: gr.Request, model: object, images: Any, index: Any) -> tuple[Any, Any]:
         """Describe the picture of the gallery that is opened."""
         try:
-            picture = pictures[index]["image"]
+            image = images[index]["image"]
         except (TypeError, LookupError):
             return None, problem("Open a picture of the set first.")
         try:
-            path = kept_reference(uploaded_path(picture))
-            return _told(f"Picture {index + 1} reads as", self.studio(request, model), path)
+            path = kept_reference(uploaded_path(image))
+            return _told(f"Picture {index + 1} reads as", self.service(request, model), path)
         except UserError as error:
             return None, problem(error)
 
-    def studio(self, request: gr.Request, model: object) -> InferenceService:
+    def service(self, request: gr.Request, model: object) -> InferenceService:
         """What reads for a visitor who has picked a model."""
-        return self.context.models.studio(owner_of(request), model)
+        return self.context.models.service(owner_of(request), model)
 
     def chosen(self, request: gr.Request, event: gr.EventData, model: object) -> tuple[Any, Any]:
         """The caption that was pressed, as prompt and style."""
         text = (event._data or {}).get("text")
         if not isinstance(text, str):
             return gr.skip(), gr.skip()
-        for style in self.studio(request, model).styles:
+        for style in self.service(request, model).styles:
             if text.endswith(ending := f", {style} style"):
                 return text.removesuffix(ending), style
         return text, ANY_STYLE
@@ -125,8 +125,8 @@ def _opened(event: gr.SelectData) -> tuple[Any, Any, None]:
     return event.index, gr.Button(visible=True), None
 
 
-def _told(title: str, studio: InferenceService, image: str | Image.Image) -> tuple[Any, Any]:
-    (captions,) = studio.describe([image])
+def _told(title: str, service: InferenceService, image: str | Image.Image) -> tuple[Any, Any]:
+    (captions,) = service.describe([image])
     return (_data(title, captions), gr.skip()) if captions else (None, problem(_TRANSPARENT))
 
 

@@ -12,7 +12,7 @@ from mmgen.ui.common.context import PROGRAMS_QUEUE, Context
 from mmgen.ui.web.files import uploaded_path
 from mmgen.ui.web.owner import owner_of
 
-MOST = 200
+MAX_IMAGES = 200
 
 
 def build(context: Context) -> None:
@@ -35,8 +35,8 @@ def build(context: Context) -> None:
         try:
             if not isinstance(pictures, list):
                 raise UserError("The pictures must be a list.")
-            if len(pictures) > MOST:
-                raise UserError(f"There are {len(pictures)} pictures; send at most {MOST} at a time.")
+            if len(pictures) > MAX_IMAGES:
+                raise UserError(f"There are {len(pictures)} pictures; send at most {MAX_IMAGES} at a time.")
             paths = [uploaded_path(one, "A picture must be an uploaded file") for one in pictures]
             found = context.models.asked_for(owner_of(request), model).describe(paths, captions)
         except UserError as error:

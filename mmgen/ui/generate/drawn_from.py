@@ -20,7 +20,7 @@ from mmgen.ui.web.owner import owner_of
 _THUMBNAIL_QUEUE = {"concurrency_id": "thumbnails", "concurrency_limit": 1}
 _PRIVATE = {"api_visibility": "private"}
 _INSTANT = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-_MOST_THUMBNAILS = 16
+_MAX_THUMBNAILS = 16
 
 
 class DrawnFrom:
@@ -56,21 +56,21 @@ class DrawnFrom:
     def thumbnails(self, request: gr.Request, event: gr.EventData, model: object) -> dict[str, str]:
         """Thumbnails of entries of a model's memory; of those that it does not have, none."""
         try:
-            studio = self.context.models.studio(owner_of(request), model)
+            service = self.context.models.service(owner_of(request), model)
         except UserError:  # The drawing will say it.
             return {}
         asked = (event._data or {}).get("entries")
-        entries = known_entries(studio, asked if isinstance(asked, list) else [])
-        return {studio.picture_key(entry): studio.thumbnail(entry) for entry in entries[:_MOST_THUMBNAILS]}
+        entries = known_entries(service, asked if isinstance(asked, list) else [])
+        return {service.image_key(entry): service.thumbnail(entry) for entry in entries[:_MAX_THUMBNAILS]}
 
 
-def list_data(studio: InferenceService, drawing: GenerationResult) -> dict[str, Any] | None:
+def list_data(service: InferenceService, drawing: GenerationResult) -> dict[str, Any] | None:
     """What the list shows below a drawing's first picture; None where there is nothing to show."""
     order = drawing.order
     if drawing.drawn_from is None or not (drawing.drawn_from[0] or order.dropped or order.pinned):
         return None
     entries = [
-        {**share_facts(share), "picture": studio.picture_key(share.entry), "pinned": share.entry in order.pinned}
+        {**share_facts(share), "picture": service.image_key(share.entry), "pinned": share.entry in order.pinned}
         for share in drawing.drawn_from[0]
     ]
     return {

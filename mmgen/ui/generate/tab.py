@@ -108,9 +108,9 @@ class _Listeners:
     def __init__(self, context: Context, controls: Controls):
         self.context, self.controls = context, controls
 
-    def studio(self, request: gr.Request, model: object) -> InferenceService:
+    def service(self, request: gr.Request, model: object) -> InferenceService:
         """What draws for a visitor who has picked a model."""
-        return self.context.models.studio(owner_of(request), model)
+        return self.context.models.service(owner_of(request), model)
 
     def add(self, canvas, status, drawn_from, draw_set, gallery, seeds) -> None:
         # One listener over all controls: separate ones would let a slow old answer overwrite a newer one. Values come
@@ -142,11 +142,11 @@ class _Listeners:
     def draw_live(self, request: gr.Request, model: object, *values: Any) -> tuple[Any, str, Any]:
         """Draw the first picture; on bad input say why and leave the last picture in place."""
         try:
-            studio = self.studio(request, model)
-            drawing = studio.draw(self.controls.order(studio, *values, count=1))
+            service = self.service(request, model)
+            drawing = service.draw(self.controls.order(service, *values, count=1))
         except UserError as error:
             return gr.skip(), show.problem(error), gr.skip()
-        return show.canvas(drawing), show.status(drawing, studio.device), list_data(studio, drawing)
+        return show.canvas(drawing), show.status(drawing, service.device), list_data(service, drawing)
 
     def draw_set(
         self, request: gr.Request, keep: bool, model: object, *values: Any, progress: gr.Progress = _PROGRESS
@@ -154,24 +154,24 @@ class _Listeners:
         """Draw a set into the gallery; on bad input say why and leave the gallery as it is."""
         seed = gr.skip() if keep else random_seed()
         try:
-            studio = self.studio(request, model)
-            order = self.controls.order(studio, *values, **({} if keep else {"seed": seed}))
-            studio.check(order)
+            service = self.service(request, model)
+            order = self.controls.order(service, *values, **({} if keep else {"seed": seed}))
+            service.check(order)
             yield gr.Gallery(visible=True), gr.skip(), gr.skip(), gr.skip()
-            drawing = studio.draw(order, on_picture=lambda done, wanted: progress((done, wanted), unit="pictures"))
-            pictures = [(path, f"seed {one}") for path, one in zip(save_all(drawing), drawing.seeds, strict=True)]
+            drawing = service.draw(order, on_image=lambda done, wanted: progress((done, wanted), unit="pictures"))
+            images = [(path, f"seed {one}") for path, one in zip(save_all(drawing), drawing.seeds, strict=True)]
         except UserError as error:
             yield gr.skip(), show.problem(error), gr.skip(), gr.skip()
             return
-        yield pictures, show.status(drawing, studio.device), seed, drawing.seeds
+        yield images, show.status(drawing, service.device), seed, drawing.seeds
 
 
 def _add_download(listeners: _Listeners, controls: Controls, button, packet, status) -> None:
     def pack(request: gr.Request, model: object, *values: Any) -> tuple[Any, Any]:
         """Draw the shown picture again and hand its PNG to the page."""
         try:
-            studio = listeners.studio(request, model)
-            drawing = studio.draw(controls.order(studio, *values, count=1))
+            service = listeners.service(request, model)
+            drawing = service.draw(controls.order(service, *values, count=1))
             with tempfile.TemporaryDirectory() as folder:
                 path = drawing.save(0, Path(folder))
                 content = base64.b64encode(path.read_bytes()).decode("ascii")
@@ -199,8 +199,8 @@ def _add_reuse(listeners: _Listeners, controls: Controls, button, status) -> Non
         if free is None:
             return [*slots, show.problem(UserError("All four references are in use. Remove one first."))]
         try:
-            studio = listeners.studio(request, model)
-            drawing = studio.draw(controls.order(studio, *values, count=1))
+            service = listeners.service(request, model)
+            drawing = service.draw(controls.order(service, *values, count=1))
         except UserError as error:
             return [*slots, show.problem(error)]
         slots[free] = save_all(drawing)[0]
@@ -260,9 +260,9 @@ def _chosen(context: Context):
 def _suited(context: Context, owner: str, model: object, style: object) -> tuple[Any, Any]:
     """The style picker and the weight of the memory, as a model has styles and a memory."""
     try:
-        studio = context.models.studio(owner, model)
+        service = context.models.service(owner, model)
     except UserError:  # The drawing will say it.
         return gr.skip(), gr.skip()
-    styles, chosen = studio.styles, style if style in studio.styles else ANY_STYLE
+    styles, chosen = service.styles, style if style in service.styles else ANY_STYLE
     radio = gr.Radio(choices=[ANY_STYLE, *styles], value=chosen, visible=bool(styles))
-    return radio, gr.Slider(visible=studio.has_memory)
+    return radio, gr.Slider(visible=service.has_memory)

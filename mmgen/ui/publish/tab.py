@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from mmgen.errors import UserError
 from mmgen.services.background import BackgroundTask
@@ -127,10 +128,10 @@ class Publish:
         suggested: str,
         drawn_with: str,
         profile: gr.OAuthProfile | None,
-    ) -> list[Any]:
+    ) -> dict[Block, Any]:
         """Once the tab is shown: who is signed in, what there is to publish, and a name if none was typed."""
         if event.value != "Publish":
-            return [gr.skip()] * 4
+            return gr.skip()
         choices = self.context.models.own_choices(owner_of(request))
         known = [one for _, one in choices]
         if not suggested and drawn_with in known:  # The first time, what is drawn with.
@@ -139,36 +140,46 @@ class Publish:
         account = account_of(profile)
         new = _suggestion(account, {own: label for label, own in choices}[model])
         typed = bool(name) and name != suggested
-        return [_account_line(account), gr.Dropdown(choices=choices, value=model), name if typed else new, new]
+        return {
+            self.account: _account_line(account),
+            self.model: gr.Dropdown(choices=choices, value=model),
+            self.name: name if typed else new,
+            self.suggested: new,
+        }
 
     def suggest(
         self, request: gr.Request, model: str, name: str, suggested: str, profile: gr.OAuthProfile | None
-    ) -> tuple[Any, Any]:
+    ) -> dict[Block, Any]:
         """Another model has another name, unless one was typed."""
         names = {own: label for label, own in self.context.models.own_choices(owner_of(request))}
         user = suggested.partition("/")[0]
         new = _suggestion(Account(user, ""), names.get(model, ""))
-        return (gr.skip() if name and name != suggested else new), new
+        return {self.suggested: new, **({} if name and name != suggested else {self.name: new})}
 
     def allow(self, request: gr.Request, model: str, name: str, looked_at: str) -> Any:
         """What was looked at may be published, and nothing else."""
         return gr.Button(interactive=bool(looked_at) and looked_at == self._stamp(owner_of(request), model, name))
 
-    def look(self, request: gr.Request, model: str, name: str) -> Iterator[tuple[Any, ...]]:
+    def look(self, request: gr.Request, model: str, name: str) -> Iterator[dict[Block, Any]]:
         """Show every file and the card; nothing is sent."""
-        owner, skipped = owner_of(request), [gr.skip()] * 4
+        owner = owner_of(request)
         stamp = self._stamp(owner, model, name)
         work = BackgroundTask(lambda tell: self.publisher.look(owner, model, name, tell))
         for _, words in work.steps():
-            yield progress(None, words), *skipped
+            yield {self.said: progress(None, words)}
         try:
             published = work.result()
             card = card_shown(published)
         except UserError as error:
-            yield problem(error), *skipped
+            yield {self.said: problem(error)}
             return
-        said = note(f"{total(published.files)}. Nothing was sent yet.")
-        yield said, files_table(published.files), gr.Column(visible=True), card, stamp
+        yield {
+            self.said: note(f"{total(published.files)}. Nothing was sent yet."),
+            self.files: files_table(published.files),
+            self.card_panel: gr.Column(visible=True),
+            self.card: card,
+            self.looked_at: stamp,
+        }
 
     def send(
         self,
@@ -178,23 +189,27 @@ class Publish:
         private: bool,
         looked_at: str,
         oauth: gr.OAuthToken | None,
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> Iterator[dict[Block, Any]]:
         """Send what was looked at, and tell how far it is."""
-        owner, done = owner_of(request), (gr.Button(interactive=True), gr.Button(interactive=True))
+        owner = owner_of(request)
         try:
             if not looked_at or looked_at != self.publisher.stamp(owner, model, name):
                 raise UserError(_LOOK_FIRST)
             token = token_of(oauth)
         except UserError as error:
-            yield problem(error), gr.skip(), gr.skip()
+            yield {self.said: problem(error)}
             return
         work = BackgroundTask(lambda tell: self.publisher.send(owner, model, name, private, token, tell))
         for share, words in work.steps():
-            yield progress(share, words), gr.Button(interactive=False), gr.Button(interactive=False)
+            yield {self.said: progress(share, words), **self._buttons(interactive=False)}
         try:
-            yield arrived(work.result(), private), *done
+            said = arrived(work.result(), private)
         except UserError as error:
-            yield problem(error), *done
+            said = problem(error)
+        yield {self.said: said, **self._buttons(interactive=True)}
+
+    def _buttons(self, interactive: bool) -> dict[Block, Any]:
+        return {button: gr.Button(interactive=interactive) for button in (self.look_button, self.button)}
 
     def _stamp(self, owner: str, model: str, name: str) -> str:
         try:

@@ -37,7 +37,7 @@ def files_table(files: list[PublishedFile]) -> str:
 def card_shown(published: Published) -> str:
     """The card as Markdown for the page: its head as it stands, and its pictures from where gradio serves them."""
     text = published.card
-    for name, content in published.pictures.items():
+    for name, content in published.images.items():
         address = f"gradio_api/file={quote(keep(name, content))}"
         text = text.replace(f"]({name})", f"]({address})")
     return _HEAD.sub(lambda head: f"```yaml\n{head[1]}\n```\n", text, count=1)

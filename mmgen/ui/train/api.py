@@ -11,19 +11,20 @@ from gradio import FileData
 from mmgen.errors import UserError
 from mmgen.jobs import Job
 from mmgen.services.drafts import DraftService
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.common.context import PAIRS_QUEUE, Context
 from mmgen.ui.train.pairs import NOT_UPLOADED
-from mmgen.ui.train.start import TrainingRequest
+from mmgen.ui.train.start import TrainingRequest, settings_of
 from mmgen.ui.train.words import STATES
 from mmgen.ui.web.files import hand_out, uploaded_path
 from mmgen.ui.web.owner import owner_of
 
-_DEFAULTS = TrainingRequest()
+_DEFAULTS = FinetuneSettings()
 
 
 def build(context: Context) -> None:
     """Add the endpoints to the page."""
-    desk, models = context.desk, context.models
+    drafts, models = context.drafts, context.models
 
     def check_pairs(
         request: gr.Request,
@@ -45,10 +46,10 @@ def build(context: Context) -> None:
         with _told():
             paths = [uploaded_path(one, NOT_UPLOADED) for one in _listed("files", files)]
             texts = None if captions is None else _texts("captions", captions)
-            draft = draft or desk.new_draft(owner)
-            pairs = desk.draft(owner, draft)
-            added = pairs.add_files(paths) if texts is None else pairs.add_pictures(paths, texts)
-            checkup = desk.check(owner, draft, models.default.pipe, None)
+            draft = draft or drafts.new_draft(owner)
+            pairs = drafts.draft(owner, draft)
+            added = pairs.add_files(paths) if texts is None else pairs.add_images(paths, texts)
+            checkup = drafts.check(owner, draft, models.default.pipe, None)
             return draft, {
                 "pairs": [
                     {"name": one.name, "text": one.text, "problems": checkup.problems(one)} for one in pairs.pairs
@@ -62,14 +63,14 @@ def build(context: Context) -> None:
     def start_training(
         request: gr.Request,
         draft: str,
-        name: str = _DEFAULTS.name,
+        name: str = TrainingRequest.name,
         preset: str = _DEFAULTS.preset,
         minutes: float | None = _DEFAULTS.minutes,
         steps: int | None = None,
         prior: float = _DEFAULTS.prior,
-        decoder: str = _DEFAULTS.decoder,
+        decoder: str = "auto",
         watch: list[str] | None = None,
-        base: str = _DEFAULTS.base,
+        base: str = TrainingRequest.base,
         seed: int = _DEFAULTS.seed,
     ) -> str:
         """Queue a training on the pairs as they are now.
@@ -90,8 +91,8 @@ def build(context: Context) -> None:
             The job's id.
         """
         with _told():
-            order = TrainingRequest(name, base, preset, minutes, steps, prior, decoder, watch or [], seed)
-            return order.start(owner_of(request), desk, models, draft).id
+            settings = settings_of(preset, minutes, steps, prior, decoder, watch or [], seed)
+            return TrainingRequest(name, base, settings).start(owner_of(request), drafts, models, draft).id
 
     def training_state(request: gr.Request, job: str) -> dict[str, Any]:
         """How far a training is.
@@ -103,7 +104,7 @@ def build(context: Context) -> None:
             Its name, state, place in the queue, whether it has a result, its error, and what it last reported.
         """
         with _told():
-            return _state(desk, owner_of(request), _id(job))
+            return _state(drafts, owner_of(request), _id(job))
 
     def training_samples(request: gr.Request, job: str) -> list[FileData]:
         """What a training has drawn so far, the oldest first.
@@ -115,7 +116,7 @@ def build(context: Context) -> None:
             Sheets of its prompts as PNG files, each named by its step.
         """
         with _told():
-            sheets = desk.jobs(owner_of(request)).get(_id(job)).samples
+            sheets = drafts.jobs(owner_of(request)).get(_id(job)).samples
             return [FileData(path=hand_out(path), orig_name=path.name).model_dump() for path in sheets]  # type: ignore[misc]
 
     def pause_training(request: gr.Request, job: str) -> dict[str, Any]:
@@ -161,7 +162,7 @@ def build(context: Context) -> None:
             Its name.
         """
         with _told():
-            jobs = desk.jobs(owner_of(request))
+            jobs = drafts.jobs(owner_of(request))
             name = jobs.get(_id(job)).name
             jobs.delete(job)
             return name
@@ -170,13 +171,13 @@ def build(context: Context) -> None:
         """All trainings, the newest first, each as /training_state gives it."""
         owner = owner_of(request)
         with _told():
-            return [_state(desk, owner, job.id) for job in desk.jobs(owner).list()]
+            return [_state(drafts, owner, job.id) for job in drafts.jobs(owner).list()]
 
     def _steer(request: gr.Request, act: str, job: str) -> dict[str, Any]:
         owner = owner_of(request)
         with _told():
-            getattr(desk.jobs(owner), act)(_id(job))
-            return _state(desk, owner, job)
+            getattr(drafts.jobs(owner), act)(_id(job))
+            return _state(drafts, owner, job)
 
     gr.api(check_pairs, api_name="check_pairs", concurrency_id="doctor", concurrency_limit=1)
     gr.api(start_training, api_name="start_training", **PAIRS_QUEUE)
@@ -186,8 +187,8 @@ def build(context: Context) -> None:
         gr.api(endpoint, api_name=endpoint.__name__, concurrency_id="jobs", concurrency_limit=4)
 
 
-def _state(desk: DraftService, owner: str, job_id: str) -> dict[str, Any]:
-    jobs = desk.jobs(owner)
+def _state(drafts: DraftService, owner: str, job_id: str) -> dict[str, Any]:
+    jobs = drafts.jobs(owner)
     job: Job = jobs.get(job_id)
     state = job.state
     return {

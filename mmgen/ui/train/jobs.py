@@ -24,7 +24,7 @@ class JobList:
     """What is done with jobs; the list itself is placed by the tab."""
 
     def __init__(self, context: Context, jobs_list: gr.HTML, said: gr.HTML):
-        self.context, self.desk, self.list, self.said = context, context.desk, jobs_list, said
+        self.context, self.drafts, self.list, self.said = context, context.drafts, jobs_list, said
 
     def connect(self, look_after, use_button: gr.Button) -> None:
         """Connect the list.
@@ -60,7 +60,7 @@ class JobList:
         owner, asked = owner_of(request), event._data or {}
         said, tabs, model, file, went = "", gr.skip(), gr.skip(), None, None
         try:
-            jobs = self.desk.jobs(owner)
+            jobs = self.drafts.jobs(owner)
             job = jobs.get(str(asked.get("id")))
             match asked.get("act"):
                 case "watch":
@@ -90,16 +90,16 @@ class JobList:
         """Give a job another name."""
         asked = event._data or {}
         try:
-            self.desk.jobs(owner_of(request)).rename(str(asked.get("id")), str(asked.get("name")))
+            self.drafts.jobs(owner_of(request)).rename(str(asked.get("id")), str(asked.get("name")))
         except UserError as error:
             return problem(error)
         return note("Saved.")
 
     def _use(self, owner: str, job_id: str) -> tuple[Any, ...]:
-        job = self.desk.jobs(owner).get(job_id)
+        job = self.drafts.jobs(owner).get(job_id)
         if not job.result:
             raise UserError(f"“{job.name}” has no result yet. Wait until it has ended, or stop it.")
-        self.context.models.studio(owner, job_id)  # A damaged one says so here.
+        self.context.models.service(owner, job_id)  # A damaged one says so here.
         choices = self.context.models.choices(owner)
         picker = gr.Dropdown(choices=choices, value=job_id, visible=True)
         return note(f"The Generate tab draws with “{job.name}”."), gr.Tabs(selected="generate"), picker

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 
 from mmgen.data.draft import Added, Draft
 from mmgen.errors import UserError
@@ -26,14 +27,14 @@ _PROGRESS = gr.Progress()
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _INTRO = "Drop pictures, captions beside them (<code>cat.txt</code> for <code>cat.png</code>), or a zip of them."
-_MOST_TOLD = 5
+_MAX_TOLD = 5
 
 
 class Pairs:
     """The two sections; `add` and `add_check` place them, `connect` connects them."""
 
     def __init__(self, context: Context):
-        self.context, self.desk = context, context.desk
+        self.context, self.drafts = context, context.drafts
 
     def add(self) -> None:
         """Place the section of the pairs."""
@@ -136,32 +137,32 @@ class Pairs:
             show_progress_on=self.checked,
             **_PRIVATE,
         )
-        self.findings.act(self.mend, inputs=[draft, self.view], outputs=[self.checked, *shown], **changing)
+        self.findings.act(self.apply_fix, inputs=[draft, self.view], outputs=[self.checked, *shown], **changing)
         self.context.demo.load(self.opened, inputs=draft, outputs=shown, **_INSTANT)
 
-    def opened(self, request: gr.Request, draft_id: str) -> tuple[Any, ...]:
+    def opened(self, request: gr.Request, draft_id: str) -> dict[Block, Any]:
         """What the browser was preparing before."""
         return self.refresh(request, draft_id, START)
 
-    def refresh(self, request: gr.Request, draft_id: str, view: dict) -> tuple[Any, ...]:
+    def refresh(self, request: gr.Request, draft_id: str, view: dict) -> dict[Block, Any]:
         """The list as it is now, where it was left."""
         try:
             return self._shown(owner_of(request), draft_id, view)
         except UserError:
-            return gr.skip(), gr.skip(), gr.skip()
+            return gr.skip()
 
-    def add_files(self, request: gr.Request, files: Any, draft_id: str, progress=_PROGRESS) -> tuple[Any, ...]:
+    def add_files(self, request: gr.Request, files: Any, draft_id: str, progress=_PROGRESS) -> dict[Block, Any]:
         """Take what was dropped."""
 
         def add(draft: Draft) -> Added:
             paths = [uploaded_path(file, NOT_UPLOADED) for file in files or []]
             return draft.add_files(paths, on_progress=_teller(progress))
 
-        return None, *self._add(request, draft_id, add)
+        return {self.drop: None, **self._add(request, draft_id, add)}
 
     def add_hub(
         self, request: gr.Request, draft_id: str, name: str, image: str, text: str, most: float, progress=_PROGRESS
-    ) -> tuple[Any, ...]:
+    ) -> dict[Block, Any]:
         """Take pairs of a data set."""
 
         def add(draft: Draft) -> Added:
@@ -172,7 +173,7 @@ class Pairs:
 
         return self._add(request, draft_id, add)
 
-    def add_folder(self, request: gr.Request, draft_id: str, folder: str, progress=_PROGRESS) -> tuple[Any, ...]:
+    def add_folder(self, request: gr.Request, draft_id: str, folder: str, progress=_PROGRESS) -> dict[Block, Any]:
         """Take copies of a folder's pairs."""
 
         def add(draft: Draft) -> Added:
@@ -182,32 +183,33 @@ class Pairs:
 
         return self._add(request, draft_id, add)
 
-    def _add(self, request: gr.Request, draft_id: str, add) -> tuple[Any, ...]:
+    def _add(self, request: gr.Request, draft_id: str, add) -> dict[Block, Any]:
         owner = owner_of(request)
         try:
-            if not self.desk.has_draft(owner, draft_id):
-                draft_id = self.desk.new_draft(owner)
-            draft = self.desk.draft(owner, draft_id)
+            if not self.drafts.has_draft(owner, draft_id):
+                draft_id = self.drafts.new_draft(owner)
+            draft = self.drafts.draft(owner, draft_id)
             added = add(draft)
             page = {"view": "all", "page": 0 if len(added.names) == len(draft) else 10**6}
-            return draft_id, told(added), *self._shown(owner, draft_id, page)
+            said, shown = told(added), self._shown(owner, draft_id, page)
         except UserError as error:
-            return draft_id, problem(error), gr.skip(), gr.skip(), gr.skip()
+            said, shown = problem(error), {}
+        return {self.context.draft: draft_id, self.said: said, **shown}
 
     def save(self, request: gr.Request, event: gr.EventData, draft_id: str) -> str:
         """Keep a caption."""
         try:
             name, text = _texts(event, "name", "text")
-            self.desk.draft(owner_of(request), draft_id).set_caption(name, text)
+            self.drafts.draft(owner_of(request), draft_id).set_caption(name, text)
         except UserError as error:
             return problem(error)
         return note("Saved.")
 
-    def act(self, request: gr.Request, event: gr.EventData, draft_id: str, view: dict) -> tuple[Any, ...]:
+    def act(self, request: gr.Request, event: gr.EventData, draft_id: str, view: dict) -> dict[Block, Any]:
         """Do what a button of the list says."""
         owner, asked, packet, said = owner_of(request), event._data or {}, None, ""
         try:
-            draft = self.desk.draft(owner, draft_id)
+            draft = self.drafts.draft(owner, draft_id)
             match asked.get("act"):
                 case "remove":
                     (name,) = _texts(event, "name")
@@ -222,15 +224,15 @@ class Pairs:
                     view = {"view": str(asked.get("view")), "page": 0}
                 case "page":
                     view = {**view, "page": _whole(asked.get("page"))}
-            return packet, note(said), *self._shown(owner, draft_id, view)
+            return {self.packet: packet, self.said: note(said), **self._shown(owner, draft_id, view)}
         except UserError as error:
-            return None, problem(error), gr.skip(), gr.skip(), gr.skip()
+            return {self.packet: None, self.said: problem(error)}
 
     def caption(self, request: gr.Request, draft_id: str) -> Iterator[str]:
         """Let the model write the captions that are missing."""
-        owner, studio = owner_of(request), self.context.models.default
+        owner, service = owner_of(request), self.context.models.default
         work = BackgroundTask(
-            lambda tell: self.desk.caption_rest(owner, draft_id, studio, tell)
+            lambda tell: self.drafts.caption_rest(owner, draft_id, service, tell)
         )  # Goes on without the page.
         for share, words in work.steps():
             if words:
@@ -240,35 +242,39 @@ class Pairs:
         except UserError as error:
             yield problem(error)
 
-    def check(self, request: gr.Request, draft_id: str, view: dict, progress=_PROGRESS) -> tuple[Any, ...]:
+    def check(self, request: gr.Request, draft_id: str, view: dict, progress=_PROGRESS) -> dict[Block, Any]:
         """Let the doctor look at all pairs."""
         owner = owner_of(request)
         try:
-            if not self.desk.has_draft(owner, draft_id):
+            if not self.drafts.has_draft(owner, draft_id):
                 raise UserError("There are no pairs to check yet. Add some pictures.")
-            self.desk.check(owner, draft_id, self.context.models.default.pipe, _teller(progress))
-            return "", *self._shown(owner, draft_id, view)
+            self.drafts.check(owner, draft_id, self.context.models.default.pipe, _teller(progress))
+            return {self.checked: "", **self._shown(owner, draft_id, view)}
         except UserError as error:
-            return problem(error), gr.skip(), gr.skip(), gr.skip()
+            return {self.checked: problem(error)}
 
-    def mend(self, request: gr.Request, event: gr.EventData, draft_id: str, view: dict) -> tuple[Any, ...]:
+    def apply_fix(self, request: gr.Request, event: gr.EventData, draft_id: str, view: dict) -> dict[Block, Any]:
         """Do what a button of a finding says."""
         owner, said = owner_of(request), ""
         try:
             act, kind = _texts(event, "act", "kind")
             if act == "mend":
-                self.desk.mend(owner, draft_id, kind)
+                self.drafts.apply_fix(owner, draft_id, kind)
                 said = "Done."
             else:
                 view = {"view": kind, "page": 0}
-            return note(said), *self._shown(owner, draft_id, view)
+            return {self.checked: note(said), **self._shown(owner, draft_id, view)}
         except UserError as error:
-            return problem(error), gr.skip(), gr.skip(), gr.skip()
+            return {self.checked: problem(error)}
 
-    def _shown(self, owner: str, draft_id: str, view: dict) -> tuple[Any, ...]:
-        draft, checkup = self.desk.draft(owner, draft_id), self.desk.checkup(owner, draft_id)
+    def _shown(self, owner: str, draft_id: str, view: dict) -> dict[Block, Any]:
+        draft, checkup = self.drafts.draft(owner, draft_id), self.drafts.checkup(owner, draft_id)
         pairs = pairs_data(draft_id, draft, checkup, view)
-        return pairs, {"view": pairs["view"], "page": pairs["page"]}, findings_data(checkup, draft.pairs)
+        return {
+            self.list: pairs,
+            self.view: {"view": pairs["view"], "page": pairs["page"]},
+            self.findings: findings_data(checkup, draft.pairs),
+        }
 
 
 def told(added: Added) -> str:
@@ -277,8 +283,8 @@ def told(added: Added) -> str:
     words = f"{count:,} {'picture' if count == 1 else 'pictures'} added." if count else ""
     if not refused:
         return note(words or "There was nothing to add.")
-    more = [f"And {len(refused) - _MOST_TOLD:,} more were not taken."] if len(refused) > _MOST_TOLD else []
-    return note(words) + "".join(problem(one) for one in [*refused[:_MOST_TOLD], *more])
+    more = [f"And {len(refused) - _MAX_TOLD:,} more were not taken."] if len(refused) > _MAX_TOLD else []
+    return note(words) + "".join(problem(one) for one in [*refused[:_MAX_TOLD], *more])
 
 
 def captioned(written: int, failed: int) -> str:

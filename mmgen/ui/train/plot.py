@@ -9,7 +9,7 @@ import pandas as pd
 
 RAW, SMOOTHED = "each batch", "smoothed"
 COLUMNS = ("step", "loss", "line")
-MOST_POINTS = 240
+MAX_POINTS = 240
 
 
 def smooth(values: Sequence[float], weight: float = 0.94) -> list[float]:
@@ -34,7 +34,7 @@ def loss_of(log: list[dict[str, float]]) -> tuple[str, list[int], list[float]]:
     return "Loss", [], []
 
 
-def thin(count: int, most: int = MOST_POINTS) -> list[int]:
+def thin(count: int, most: int = MAX_POINTS) -> list[int]:
     """At most `most` of `count` places, evenly, the first and the last among them."""
     if count <= most:
         return list(range(count))
@@ -42,7 +42,7 @@ def thin(count: int, most: int = MOST_POINTS) -> list[int]:
 
 
 def curve(log: list[dict[str, float]]) -> tuple[str, pd.DataFrame]:
-    """A title, and points with the columns `COLUMNS`, at most `MOST_POINTS` a line."""
+    """A title, and points with the columns `COLUMNS`, at most `MAX_POINTS` a line."""
     title, steps, losses = loss_of(log)
     lines = {RAW: losses, SMOOTHED: smooth(losses)}
     kept = thin(len(steps))

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from mmgen.errors import UserError
-from mmgen.jobs import Job, Settings
+from mmgen.jobs import Job
 from mmgen.quota import VISITOR
 from mmgen.services.drafts import DraftService
 from mmgen.services.models import DEFAULT, Models
 from mmgen.space import on_space
+from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.common.context import PAIRS_QUEUE, Context
 from mmgen.ui.common.show import note, problem
 from mmgen.ui.train.words import expected, is_busy, presets
 from mmgen.ui.web.owner import owner_of
 
-LONGEST = 60  # Minutes on the slider.
-MOST_WATCHED = 4
+MAX_MINUTES = 60  # Minutes on the slider.
+MAX_WATCHED = 4
 
 _PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 _INSTANT: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-_DEFAULTS = Settings()
-_DECODER = [("If it is needed", "auto"), ("Yes", "yes"), ("No", "no")]
+_DEFAULTS = FinetuneSettings()
+_IMAGE_DECODER = [("If it is needed", "auto"), ("Yes", "yes"), ("No", "no")]
+_TUNED = {"auto": None, "yes": True, "no": False}
 _SEE_JS = """() => {
     if (!document.querySelector("#start-said .problem")) {
         setTimeout(() => document.querySelector("#watch")?.scrollIntoView({behavior: "smooth"}), 300);
@@ -38,62 +40,55 @@ class TrainingRequest:
 
     name: Any = "My pictures"
     base: Any = DEFAULT
-    preset: Any = _DEFAULTS.preset
-    minutes: Any = _DEFAULTS.minutes
-    steps: Any = None
-    prior: Any = _DEFAULTS.prior
-    decoder: Any = "auto"
-    watch: Any = ()
-    seed: Any = _DEFAULTS.seed
+    settings: FinetuneSettings = _DEFAULTS
 
-    def settings(self) -> Settings:
-        """The settings of the job.
-
-        Raises:
-            UserError: a value is missing, of another kind, or out of range.
-        """
-        if self.decoder not in ("auto", "yes", "no"):
-            raise UserError(f"The decoder is {str(self.decoder)[:40]}; give auto, yes or no.")
-        if not isinstance(self.preset, str):
-            raise UserError("The preset must be a text.")
-        if not isinstance(self.watch, (list, tuple)) or not all(isinstance(one, str) for one in self.watch):
-            raise UserError("The prompts to watch must be a list of texts.")
-        if len(self.watch) > MOST_WATCHED:
-            raise UserError(f"There are {len(self.watch)} prompts to watch; give at most {MOST_WATCHED}.")
-        settings = Settings(
-            preset=self.preset,
-            minutes=None if self.steps is not None else _number("The minutes", self.minutes),
-            steps=None if self.steps is None else _number("The number of steps", self.steps, whole=True),
-            prior=_number("The share kept from the model", self.prior),
-            tune_autoencoder={"auto": None, "yes": True, "no": False}[self.decoder],
-            seed=_number("The seed", self.seed, whole=True),
-            watch=[one[:1000] for one in self.watch],
-        )
-        settings.check()
-        return settings
-
-    def start(self, owner: str, desk: DraftService, models: Models, draft_id: object) -> Job:
+    def start(self, owner: str, drafts: DraftService, models: Models, draft_id: object) -> Job:
         """Queue the job.
 
         Raises:
-            UserError: there are no pairs, or the order cannot be carried out.
+            UserError: there are no pairs, or the request cannot be carried out.
         """
-        if not desk.has_draft(owner, draft_id):
+        if not drafts.has_draft(owner, draft_id):
             raise UserError("There are no pairs to train on. Add pictures first.")
         if not isinstance(self.name, str):
             raise UserError("The name must be a text.")
-        settings = self.settings()
+        self.settings.check()
         base = models.folder(owner, self.base)
         if self.base and base == models.default_folder:
             raise UserError("The model to start from is not there any more. Choose another.")
-        return desk.jobs(owner).start(desk.draft(owner, draft_id), base, self.name, settings)
+        return drafts.jobs(owner).start(drafts.draft(owner, draft_id), base, self.name, self.settings)
+
+
+def settings_of(
+    preset: Any, minutes: Any, steps: Any, prior: Any, image_decoder: Any, watch: Any, seed: Any
+) -> FinetuneSettings:
+    """Settings out of what was sent.
+
+    Raises:
+        UserError: a value is missing, of another kind, or out of range.
+    """
+    if image_decoder not in _TUNED:
+        raise UserError(f"The decoder is {str(image_decoder)[:40]}; give auto, yes or no.")
+    if steps is None and minutes is None:
+        raise UserError("The minutes is empty; give a number.")
+    settings = FinetuneSettings(preset, minutes if steps is None else None, steps, prior, seed=seed, watch=watch)
+    settings.check()
+    if len(watch) > MAX_WATCHED:
+        raise UserError(f"There are {len(watch)} prompts to watch; give at most {MAX_WATCHED}.")
+    return replace(
+        settings,
+        steps=None if steps is None else int(steps),
+        seed=int(seed),
+        tune_autoencoder=_TUNED[image_decoder],
+        watch=[prompt[:1000] for prompt in watch],
+    )
 
 
 class Start:
     """The section; `add` places it."""
 
     def __init__(self, context: Context):
-        self.context, self.desk = context, context.desk
+        self.context, self.drafts = context, context.drafts
 
     def add(self) -> None:
         """Place the section."""
@@ -115,7 +110,7 @@ class Start:
             self.kind = gr.Radio(["Minutes", "Steps"], value="Minutes", label="How long", elem_id="length")
             self.minutes = gr.Slider(
                 1,
-                VISITOR.minutes if on_space() else LONGEST,
+                VISITOR.minutes if on_space() else MAX_MINUTES,
                 value=_DEFAULTS.minutes,
                 step=1,
                 label="Minutes",
@@ -133,8 +128,8 @@ class Start:
                     info="0: the rest is forgotten; more: the rest stays, and yours are learned slower.",
                     buttons=[],
                 )
-                self.decoder = gr.Radio(
-                    _DECODER,
+                self.image_decoder = gr.Radio(
+                    _IMAGE_DECODER,
                     value="auto",
                     label="Tune the picture decoder",
                     info="It is needed where pictures are unlike those the model has seen.",
@@ -182,7 +177,7 @@ class Start:
                 self.preset,
                 *length,
                 self.prior,
-                self.decoder,
+                self.image_decoder,
                 self.watch,
                 self.seed,
             ],
@@ -197,10 +192,10 @@ class Start:
     def tell_time(self, request: gr.Request, kind: str, minutes: float, steps: float) -> str:
         """How long it will take."""
         try:
-            order = TrainingRequest(minutes=minutes, steps=_steps(kind, steps))
-            jobs = self.desk.jobs(owner_of(request)).list()
+            settings = settings_of("everything", minutes, _steps(kind, steps), 0, "auto", (), 0)
+            jobs = self.drafts.jobs(owner_of(request)).list()
             waiting = sum(is_busy(job.state) for job in jobs)
-            return note(expected(order.settings(), waiting, _step_seconds(jobs)))
+            return note(expected(settings, waiting, _step_seconds(jobs)))
         except UserError as error:
             return problem(error)
 
@@ -211,10 +206,8 @@ class Start:
         owner = owner_of(request)
         prompts = [line.strip() for line in (watch or "").splitlines() if line.strip()]
         try:
-            order = TrainingRequest(
-                name or "", base, preset, minutes, _steps(kind, steps), prior, decoder, prompts, seed
-            )
-            job = order.start(owner, self.desk, self.context.models, draft_id)
+            settings = settings_of(preset, minutes, _steps(kind, steps), prior, decoder, prompts, seed)
+            job = TrainingRequest(name or "", base, settings).start(owner, self.drafts, self.context.models, draft_id)
         except UserError as error:
             return problem(error), gr.skip()
         where = "" if on_space() else " You may close the page: it trains on."
@@ -235,10 +228,3 @@ def _step_seconds(jobs: list[Job]) -> float | None:
         if status.get("step") and status.get("seconds"):
             return status["seconds"] / status["step"]
     return None
-
-
-def _number(what: str, value: object, whole: bool = False) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value % 1 != 0):
-        said = "empty" if value is None else str(value)[:40]
-        raise UserError(f"{what} is {said}; give a {'whole number' if whole else 'number'}.")
-    return int(value) if whole else float(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
 from PIL import Image
 
 from mmgen.errors import UserError
@@ -32,7 +33,7 @@ class Watch:
     """The section; `add_summary` and `add` place it, `connect` lets it look again."""
 
     def __init__(self, context: Context):
-        self.context, self.desk = context, context.desk
+        self.context, self.drafts = context, context.drafts
         self.timer = gr.Timer(SECONDS, active=False)
         self.seen = gr.State({})
 
@@ -69,7 +70,7 @@ class Watch:
                     )
                 with gr.Column(min_width=280, visible=False) as self.course:
                     self.caption = gr.HTML(elem_classes="caption")
-                    self.picture = gr.Image(
+                    self.image = gr.Image(
                         label="What it draws",
                         show_label=False,
                         format="webp",
@@ -92,6 +93,7 @@ class Watch:
 
     def connect(self, jobs_list: gr.HTML, base: gr.Dropdown) -> None:
         """Look when the page opens, and again while something moves."""
+        self.jobs_list, self.base = jobs_list, base
         self.outputs = [
             self.context.watched,
             self.seen,
@@ -106,7 +108,7 @@ class Watch:
             self.course,
             self.slider,
             self.caption,
-            self.picture,
+            self.image,
             self.prompts,
             self.change,
             self.compare,
@@ -121,7 +123,7 @@ class Watch:
         self.slider.input(
             self.show_sample,
             inputs=[self.context.watched, self.slider],
-            outputs=[self.caption, self.picture],
+            outputs=[self.caption, self.image],
             trigger_mode="always_last",
             **_INSTANT,
         )
@@ -138,40 +140,40 @@ class Watch:
     def _inputs(self) -> list[Any]:
         return [self.context.watched, self.context.fetched, self.seen, self.slider]
 
-    def look(self, request: gr.Request, watched: str, fetched: str, seen: dict, at: float | None) -> list[Any]:
+    def look(self, request: gr.Request, watched: str, fetched: str, seen: dict, at: float | None) -> dict[Block, Any]:
         """What has changed since the last look; all else is left as it is."""
         owner, changes = owner_of(request), _Changes(seen)
         self.context.models.remember(owner, names_of(fetched))
         try:
-            jobs = self.desk.jobs(owner)
+            jobs = self.drafts.jobs(owner)
             found = [(job, job.state) for job in jobs.list()]
             known = {job.id: (job, state) for job, state in found}
             if watched not in known:
                 watched = next((job.id for job, state in found if state == "running"), found[0][0].id if found else "")
             job, state = known.get(watched, (None, ""))
-            shown = self._job(changes, jobs, job, state, int(at or 1)) if job else [gr.skip()] * 14
+            if job:
+                self._show_job(changes, jobs, job, state, int(at or 1))
             rows = jobs_data(found, watched, jobs.position)
             line = summary(found)
             busy = any(is_busy(state) for _, state in found)
             choices = self.context.models.choices(owner)
         except UserError as error:
-            return [*[gr.skip()] * 3, problem(error), *[gr.skip()] * (len(self.outputs) - 4)]
+            return {self.card: problem(error)}
         except OSError:  # A job was deleted just now; the next look sees it.
-            return [gr.skip()] * len(self.outputs)
-        everything = [
-            changes.of("watched", watched, lambda: watched),
-            changes.of("panel", bool(job), lambda: gr.Column(visible=bool(job))),
-            *shown,
-            changes.of("summary", line, lambda: line),
-            changes.of("jobs", json.dumps(rows), lambda: rows),
-            changes.of("busy", busy, lambda: gr.Timer(active=busy)),
-            changes.of("models", choices, lambda: gr.Dropdown(choices=choices, visible=len(choices) > 1)),
-            changes.of("bases", choices, lambda: gr.Dropdown(choices=choices)),
-        ]
-        return [everything[0], changes.now, *everything[1:]]
+            return gr.skip()
+        changes.show(self.context.watched, "watched", watched, lambda: watched)
+        changes.show(self.panel, "panel", bool(job), lambda: gr.Column(visible=bool(job)))
+        changes.show(self.summary, "summary", line, lambda: line)
+        changes.show(self.jobs_list, "jobs", json.dumps(rows), lambda: rows)
+        changes.show(self.timer, "busy", busy, lambda: gr.Timer(active=busy))
+        changes.show(
+            self.context.model, "models", choices, lambda: gr.Dropdown(choices=choices, visible=len(choices) > 1)
+        )
+        changes.show(self.base, "bases", choices, lambda: gr.Dropdown(choices=choices))
+        return {**changes.shown, self.seen: changes.now}
 
-    def _job(self, changes: _Changes, jobs: Jobs, job: Job, state: str, at: int) -> list[Any]:
-        """The fourteen outputs about the job that is watched."""
+    def _show_job(self, changes: _Changes, jobs: Jobs, job: Job, state: str, at: int) -> None:
+        """All about the job that is watched."""
         card_now = card(job, jobs.position(job.id))
         log, samples = job.log(), job.samples
         title, points = curve(log)
@@ -180,41 +182,37 @@ class Watch:
         same = before is not None and before[0] == job.id
         # Whoever looks at the newest sample goes on to the next; whoever looks back is left there.
         at = at if same and before is not None and at < before[1] and at <= count else count
-        ends = (job.id, state)
-        return [
-            changes.of("card", card_now, lambda: card_now),
-            changes.of("pause", ends, lambda: gr.Button(visible=is_busy(state))),
-            changes.of(
-                "resume", ends, lambda: gr.Button(visible=state in ("paused", "stopped", "failed", "interrupted"))
-            ),
-            changes.of("stop", ends, lambda: gr.Button(visible=is_busy(state) or state == "paused")),
-            changes.of("use", (*ends, bool(job.result)), lambda: gr.Button(visible=bool(job.result))),
-            changes.of("title", title, lambda: f"<p>{title}</p>"),
-            changes.of(
-                "plot", (job.id, len(log), log[-1]["step"] if log else 0), lambda: points if len(points) else None
-            ),
-            changes.of("course", (job.id, count > 0), lambda: gr.Column(visible=count > 0)),
-            changes.of("slider", (job.id, count), lambda: _slider(count, at)),
-            changes.of("caption", (job.id, at), lambda: _caption(samples, at)),
-            changes.of("samples", (job.id, count), lambda: _sample(samples, at)),
-            changes.of("prompts", job.id, lambda: _prompts(job)),
-            changes.of("change", (job.id, count > 1), lambda: gr.Column(visible=count > 1)),
-            changes.of("compare", (job.id, count), lambda: _compare(samples)),
-        ]
+        ends, show = (job.id, state), changes.show
+        can_go_on = state in ("paused", "stopped", "failed", "interrupted")
+        drawn = (job.id, len(log), log[-1]["step"] if log else 0)
+        show(self.card, "card", card_now, lambda: card_now)
+        show(self.pause, "pause", ends, lambda: gr.Button(visible=is_busy(state)))
+        show(self.resume, "resume", ends, lambda: gr.Button(visible=can_go_on))
+        show(self.stop, "stop", ends, lambda: gr.Button(visible=is_busy(state) or state == "paused"))
+        show(self.use, "use", (*ends, bool(job.result)), lambda: gr.Button(visible=bool(job.result)))
+        show(self.title, "title", title, lambda: f"<p>{title}</p>")
+        show(self.plot, "plot", drawn, lambda: points if len(points) else None)
+        show(self.course, "course", (job.id, count > 0), lambda: gr.Column(visible=count > 0))
+        show(self.slider, "slider", (job.id, count), lambda: _slider(count, at))
+        show(self.caption, "caption", (job.id, at), lambda: _caption(samples, at))
+        show(self.image, "samples", (job.id, count), lambda: _sample(samples, at))
+        show(self.prompts, "prompts", job.id, lambda: _prompts(job))
+        show(self.change, "change", (job.id, count > 1), lambda: gr.Column(visible=count > 1))
+        show(self.compare, "compare", (job.id, count), lambda: _compare(samples))
 
     def show_sample(self, request: gr.Request, watched: str, at: float | None) -> tuple[Any, Any]:
         """An earlier sample."""
         try:
-            samples = self.desk.jobs(owner_of(request)).get(watched).samples
+            samples = self.drafts.jobs(owner_of(request)).get(watched).samples
         except UserError:
-            return gr.skip(), gr.skip()
+            return gr.skip()
         at = int(at or 1)
         return _caption(samples, at), _sample(samples, at)
 
     def _steering(self, act: str):
         def steer(request: gr.Request, watched: str) -> str:
             try:
-                getattr(self.desk.jobs(owner_of(request)), act)(watched)
+                getattr(self.drafts.jobs(owner_of(request)), act)(watched)
             except UserError as error:
                 return problem(error)
             return ""
@@ -228,11 +226,13 @@ class _Changes:
     def __init__(self, before: dict[str, Any]):
         self.before = before
         self.now: dict[str, Any] = {}
+        self.shown: dict[Block, Any] = {}
 
-    def of(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
-        """An output, if its key is another than the last time."""
+    def show(self, component: Block, name: str, key: Any, make: Callable[[], Any]) -> None:
+        """Send a component what is made, if its key is another than the last time."""
         self.now[name] = key
-        return gr.skip() if name in self.before and self.before[name] == key else make()
+        if name not in self.before or self.before[name] != key:
+            self.shown[component] = make()
 
 
 def _slider(count: int, at: int) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from html import escape
 
-from mmgen.jobs import Job, Settings
+from mmgen.jobs import Job
 from mmgen.training.finetune.presets import PRESETS
+from mmgen.training.finetune.settings import FinetuneSettings
 
 STATES = {
     "queued": "Waiting",
@@ -117,7 +118,7 @@ def summary(jobs: list[tuple[Job, str]]) -> str:
     return f'<p><span>{escape(words)}</span> <a href="#watch">Watch</a></p>'
 
 
-def expected(settings: Settings, waiting: int, step_seconds: float | None) -> str:
+def expected(settings: FinetuneSettings, waiting: int, step_seconds: float | None) -> str:
     """How long a job will take, before it is started.
 
     Args:

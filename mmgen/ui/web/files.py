@@ -12,6 +12,7 @@ from pathlib import Path
 from gradio.utils import get_upload_folder, is_in_or_equal
 
 from mmgen.errors import UserError
+from mmgen.io import replacing
 from mmgen.services.inference import GenerationResult
 
 
@@ -54,9 +55,9 @@ def keep(name: str, content: bytes) -> str:
     """Write a file where gradio serves it from; equal files share one."""
     folder = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{secrets.token_hex(4)}.part"
-    part.write_bytes(content)
-    return str(part.replace(folder / name))
+    with replacing(folder / name) as part:
+        part.write_bytes(content)
+    return str(folder / name)
 
 
 def new_file(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""`python -m mmgen evaluate-decoder`: does the decoder name pictures that it never saw?"""
+"""`python -m mmgen evaluate-captioner`: does the captioner name pictures that it never saw?"""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from mmgen.errors import UserError
 
 
 def add_parser(commands) -> None:
+    for name, shown in (
+        ("evaluate-captioner", {"help": "measure how well a model describes pictures"}),
+        ("evaluate-decoder", {}),  # As it was called before; not shown, as it has no help.
+    ):
+        _add_options(commands, name, shown)
+
+
+def _add_options(commands, name: str, shown: dict[str, str]) -> None:
     parser = commands.add_parser(
-        "evaluate-decoder",
-        help="measure how well a model describes pictures",
+        name,
+        **shown,
         description="Ask for the captions of pictures that were held out, and compare them with the right ones, and "
         "with the captions of the nearest training pictures.",
     )
@@ -25,13 +33,12 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import json
-
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.cli.evaluate import check_writable, progress
     from mmgen.data.folder import load_pairs
-    from mmgen.data.memmap import pack_pictures
+    from mmgen.data.memmap import pack_images
     from mmgen.evaluation.captions import caption_scores, table
+    from mmgen.io import write_json
     from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
     from mmgen.training.common.cache import cache_references
 
@@ -39,16 +46,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
     check_writable(arguments.json)
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
-    pipe.check_decoder()
+    pipe.check_captioner()
     splits = load_pairs(arguments.data)
     for split in ("train", arguments.split):
         if split not in splits:
             raise UserError(f"{arguments.data} has no split {split}; it has {', '.join(splits)}.")
     cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
     skip_neutral_squeeze(cnn)
-    pictures = pack_pictures(splits["train"], pipe.image_size, arguments.cache)
-    plain = cache_references(pictures, cnn, arguments.cache, pipe.device)
+    images = pack_images(splits["train"], pipe.image_size, arguments.cache)
+    plain = cache_references(images, cnn, arguments.cache, pipe.device)
     scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
     print(table(scores, arguments.split))
     if arguments.json:
-        arguments.json.write_text(json.dumps(scores, indent=2) + "\n")
+        write_json(arguments.json, scores, indent=2)

@@ -1,4 +1,4 @@
-"""The decoder: what it learns, and every way to ask it."""
+"""The captioner: what it learns, and every way to ask it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import serve
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageDraw
-from test_caption_decoder import tiny_decoder
+from test_captioner_model import tiny_captioner
 from tiny_memory import with_tiny_memory
 from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ from mmgen.hub.prepare import prepare
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.services.drafts import DraftService
 from mmgen.services.inference import InferenceService
-from mmgen.training.captioner import data as decoder_data
+from mmgen.training.captioner import data as captioner_data
 from mmgen.training.captioner.data import CaptionTokenizer
 from mmgen.training.captioner.train import from_gpt2
 
@@ -50,7 +50,7 @@ def draw(colour: str, shape: str, style: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("decoder")
+    return tmp_path_factory.mktemp("captioner")
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,12 @@ def shapes(folder) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tiny_checkpoint, shapes, folder) -> Path:
-    """The tiny checkpoint with a decoder that knows the shapes, trained in two sittings."""
-    command = ["train", "decoder", "--data", str(shapes), "--base", str(tiny_checkpoint), "--log-with", "none"]
+    """The tiny checkpoint with a captioner that knows the shapes, trained in two sittings."""
+    command = ["train", "captioner", "--data", str(shapes), "--base", str(tiny_checkpoint), "--log-with", "none"]
     command += ["--output", str(folder / "run"), "--cache", str(folder / "cache"), "--drawings", "0", "--views", "0"]
     command += ["--batch-size", "16", "--sample-every", "160", "--ema-images", "50"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoder_data, "KINDS", (0.6, 0.3, 0.1))  # Few steps: words have to come often.
+        patch.setattr(captioner_data, "KINDS", (0.6, 0.3, 0.1))  # Few steps: words have to come often.
         assert main([*command, "--steps", "100", "--learning-rate", "1e-3"]) == 0
         assert main([*command, "--steps", "320", "--resume", "--learning-rate", "1e-3"]) == 0
     return folder / "run" / "pipeline"
@@ -93,7 +93,7 @@ def test_it_names_what_it_was_shown(pipe, trained):
         for shape in SHAPES:
             best = pipe.describe(draw(colour, shape, "flat"))[0][0]
             assert best.text == f"{colour} {shape}, flat style" and 0.3 < best.probability <= 1
-    assert not (trained / "decoder" / "config.json").read_text().count("_name_or_path")
+    assert not (trained / "captioner" / "config.json").read_text().count("_name_or_path")
     sheets = sorted((trained.parent / "samples").iterdir())
     assert [sheet.name for sheet in sheets] == ["00000100.png", "00000160.png", "00000320.png"]
 
@@ -103,7 +103,7 @@ def test_it_says_words_back(pipe):
     none = torch.zeros(1, 0, 16, 80)
     for words, right in (("red circle, round style", "red circle, round style"), ("blue square", "blue square")):
         fused = pipe.fuse(words, none[0], [])
-        assert pipe.decoder.describe(fused, none, torch.zeros(1, 0))[0][0].text == right
+        assert pipe.captioner.describe(fused, none, torch.zeros(1, 0))[0][0].text == right
 
 
 def test_pipeline_describes_what_it_draws(pipe):
@@ -113,34 +113,34 @@ def test_pipeline_describes_what_it_draws(pipe):
 
 
 def test_any_number_and_kind_of_pictures(pipe, tmp_path):
-    pictures = [draw(colour, shape, "flat") for colour in COLOURS for shape in SHAPES]
-    alone = [pipe.describe(picture, num_captions=1)[0][0].text for picture in pictures]
-    many = pipe.describe(pictures * 7, num_captions=1)  # more than are read together
+    images = [draw(colour, shape, "flat") for colour in COLOURS for shape in SHAPES]
+    alone = [pipe.describe(image, num_captions=1)[0][0].text for image in images]
+    many = pipe.describe(images * 7, num_captions=1)  # more than are read together
     assert [captions[0].text for captions in many] == alone * 7
     clear = Image.new("RGBA", (50, 50), (255, 0, 0, 0))
-    mixed = pipe.describe([pictures[0], clear, pictures[1]], num_captions=1)
+    mixed = pipe.describe([images[0], clear, images[1]], num_captions=1)
     assert mixed[1] == [] and [mixed[0][0].text, mixed[2][0].text] == alone[:2]
     assert pipe.describe(clear) == [[]]
     moving = tmp_path / "moving.gif"
-    on_white = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one).convert("RGB") for one in pictures]
+    on_white = [Image.alpha_composite(Image.new("RGBA", one.size, "white"), one).convert("RGB") for one in images]
     on_white[0].save(moving, save_all=True, append_images=on_white[1:])
     assert pipe.describe([moving], num_captions=1)[0][0].text == alone[0]
     assert pipe.describe([moving.read_bytes()]) == pipe.describe(str(moving))
-    assert len(pipe.describe(pictures[0], num_captions=16)[0]) > 5
+    assert len(pipe.describe(images[0], num_captions=16)[0]) > 5
 
 
 def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("MMGEN_HOME", str(tmp_path / "home"))
-    desk, studio, told = DraftService(), InferenceService(pipe), []
-    draft_id = desk.new_draft("local")
-    draft = desk.draft("local", draft_id)
+    drafts, service, told = DraftService(), InferenceService(pipe), []
+    draft_id = drafts.new_draft("local")
+    draft = drafts.draft("local", draft_id)
     files = []
     for colour in COLOURS:
         for shape in SHAPES:
             files.append(tmp_path / f"{colour} {shape}.png")
             draw(colour, shape, "flat").save(files[-1])
     Image.new("RGBA", (20, 20)).save(tmp_path / "clear.png")
-    draft.add_pictures([*files, tmp_path / "clear.png"])
+    draft.add_images([*files, tmp_path / "clear.png"])
     typed, gone, broken = "red circle.png", "red square.png", "blue circle.png"
     draft.set_caption(typed, "mine")
     draft.pair(broken).path.write_bytes(b"no picture any more")
@@ -149,14 +149,14 @@ def test_the_captions_that_are_missing_are_written(pipe, tiny_checkpoint, tmp_pa
         told.append(words)
         draft.remove([gone])  # While the model is at it.
 
-    assert desk.caption_rest("local", draft_id, studio, tell) == (3, 2)
-    said = {pair.name: (pair.text, pair.machine_written) for pair in desk.draft("local", draft_id).pairs}
+    assert drafts.caption_rest("local", draft_id, service, tell) == (3, 2)
+    said = {pair.name: (pair.text, pair.machine_written) for pair in drafts.draft("local", draft_id).pairs}
     assert said[typed] == ("mine", False) and gone not in said
     assert said["green square.png"] == ("green square, flat style", True)
     assert said[broken] == said["clear.png"] == ("", False) and told == ["0 of 6 pictures read"]
-    assert desk.caption_rest("local", draft_id, studio, tell) == (0, 2)
+    assert drafts.caption_rest("local", draft_id, service, tell) == (0, 2)
     with pytest.raises(UserError, match="cannot describe"):
-        desk.caption_rest(
+        drafts.caption_rest(
             "local", draft_id, InferenceService(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)), tell
         )
 
@@ -172,19 +172,19 @@ def test_it_reads_on_as_it_has_learned_when_the_fusion_learns_more(how, trained,
     base = MultimodalGANPipeline.from_pretrained(trained)
     assert not torch.equal(tuned.fusion.summary, base.fusion.summary)
     assert (tmp_path / "run" / "pipeline" / "training.csv").is_file()
-    picture = draw("green", "circle", "round")
-    assert tuned.describe(picture) == base.describe(picture)
+    image = draw("green", "circle", "round")
+    assert tuned.describe(image) == base.describe(image)
 
 
 def test_a_memory_is_drawn_from_and_kept(tiny_checkpoint, shapes, tmp_path):
     base = tmp_path / "base"
     with_tiny_memory(MultimodalGANPipeline.from_pretrained(tiny_checkpoint)).save_pretrained(base)
-    command = ["train", "decoder", "--data", str(shapes), "--base", str(base), "--log-with", "none", "--views", "0"]
+    command = ["train", "captioner", "--data", str(shapes), "--base", str(base), "--log-with", "none", "--views", "0"]
     command += ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "run"), "--batch-size", "4"]
     assert main([*command, "--drawings", "3", "--steps", "2"]) == 0
     old = MultimodalGANPipeline.from_pretrained(base)
     new = MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline")
-    assert old.decoder is None and len(new.describe(draw("red", "circle", "flat"))) == 1
+    assert old.captioner is None and len(new.describe(draw("red", "circle", "flat"))) == 1
     assert new.memory.config.texts == old.memory.config.texts and torch.equal(new.memory.codes, old.memory.codes)
     one, other = (pipe("a red cat", seed=1, output_type="pt") for pipe in (old, new))
     assert [share.entry for share in one.drawn_from[0]] == [share.entry for share in other.drawn_from[0]] != []
@@ -216,9 +216,9 @@ def test_bad_pictures_give_a_sentence(pipe, tiny_checkpoint, tmp_path):
     with pytest.raises(UserError, match="50 megapixels"):
         pipe.describe(huge)
     mute = MultimodalGANPipeline.from_pretrained(tiny_checkpoint)
-    assert mute.decoder is None
+    assert mute.captioner is None
     for asked in (lambda: mute.describe([damaged]), lambda: mute("x", describe=True)):
-        with pytest.raises(UserError, match="This model cannot describe pictures.*mmgen train decoder"):
+        with pytest.raises(UserError, match="This model cannot describe pictures.*mmgen train captioner"):
             asked()
 
 
@@ -242,7 +242,7 @@ def test_command_line(trained, tiny_checkpoint, tmp_path, capsys):
 
 def test_scores_of_pictures_that_were_held_out(trained, shapes, folder, capsys):
     file = folder / "scores.json"
-    asked = ["evaluate-decoder", "--checkpoint", str(trained), "--data", str(shapes), "--json", str(file)]
+    asked = ["evaluate-captioner", "--checkpoint", str(trained), "--data", str(shapes), "--json", str(file)]
     assert main([*asked, "--cache", str(folder / "cache"), "--split", "train"]) == 0
     scores = json.loads(file.read_text())
     assert scores["exact_label"] == scores["token_f1"] == scores["nearest_exact_label"] == 1.0
@@ -288,14 +288,14 @@ def test_endpoint(trained, tmp_path):
         found = client.predict([handle_file(red), handle_file(clear)], 2, api_name="/describe")
         assert found[0][0]["text"] == "red circle, flat style" and 0.3 < found[0][0]["probability"] <= 1
         assert len(found[0]) == 2 and found[1] == []
-        for pictures, sentence in (
+        for images, sentence in (
             ([handle_file(text)], "text.png could not be read"),
             ([], "no picture to describe"),
             ([{"path": "/etc/hostname"}], "must be an uploaded file"),
             ([handle_file(red)] * 201, "at most 200"),
         ):
             with pytest.raises(AppError, match=sentence):
-                client.predict(pictures, api_name="/describe")
+                client.predict(images, api_name="/describe")
 
 
 @pytest.mark.slow
@@ -303,17 +303,17 @@ def test_published_it_describes_with_and_without_mmgen(trained, pipe, folder):
     home = folder / "published"
     home.mkdir()
     prepare(trained, home, "ann/shapes")
-    picture = folder / "red.png"
-    draw("red", "circle", "flat").save(picture)
-    right = [[c.text, c.probability] for c in pipe.describe(picture)[0]]
-    again = MultimodalGANPipeline.from_pretrained(home).describe(picture)[0]
+    image = folder / "red.png"
+    draw("red", "circle", "flat").save(image)
+    right = [[c.text, c.probability] for c in pipe.describe(image)[0]]
+    again = MultimodalGANPipeline.from_pretrained(home).describe(image)[0]
     assert [[c.text, c.probability] for c in again] == right
     code = (
         "import json, sys, diffusers\n"
         f"pipe = diffusers.DiffusionPipeline.from_pretrained({str(home)!r}, trust_remote_code=True)\n"
         "assert not any(name == 'mmgen' or name.startswith('mmgen.') and sys.modules[name].__file__.startswith("
         f"{str(Path(__file__).parent.parent)!r}) for name in sys.modules)\n"
-        f"print(json.dumps([[c.text, c.probability] for c in pipe.describe({str(picture)!r})[0]]))\n"
+        f"print(json.dumps([[c.text, c.probability] for c in pipe.describe({str(image)!r})[0]]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=home.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -321,10 +321,10 @@ def test_published_it_describes_with_and_without_mmgen(trained, pipe, folder):
 
 
 def test_a_decoder_that_does_not_fit_is_refused(trained, folder):
-    pipe = MultimodalGANPipeline.from_pretrained(trained, decoder=None)
-    assert pipe.decoder is None
-    with pytest.raises(UserError, match="fusion gives 32 channels and decoder takes 48"):
-        MultimodalGANPipeline.from_pretrained(trained, decoder=tiny_decoder(fused_channels=48))
+    pipe = MultimodalGANPipeline.from_pretrained(trained, captioner=None)
+    assert pipe.captioner is None
+    with pytest.raises(UserError, match="fusion gives 32 channels and captioner takes 48"):
+        MultimodalGANPipeline.from_pretrained(trained, captioner=tiny_captioner(fused_channels=48))
 
 
 def test_a_gpt2_of_ones_own(shapes, tiny_checkpoint, folder):
@@ -342,14 +342,14 @@ def test_a_gpt2_of_ones_own(shapes, tiny_checkpoint, folder):
     teacher.save_pretrained(home)
     pieces = CaptionTokenizer(tokenizer, captions)
     assert all("".join(pieces.vocabulary[place] for place in pieces.encode(t)) == " " + t for t in captions)
-    decoder = from_gpt2(teacher, tokenizer, pieces, 40, fused_channels=32, reference_channels=80).eval()
+    captioner = from_gpt2(teacher, tokenizer, pieces, 40, fused_channels=32, reference_channels=80).eval()
     tokens = torch.tensor([tokenizer(" red circle")["input_ids"]])
     ours = torch.tensor([pieces.encode("red circle")])
     kept = [tokenizer(piece)["input_ids"][0] for piece in pieces.vocabulary[2:]]
     with torch.no_grad():
         theirs = teacher(tokens).logits[..., kept]
-        torch.testing.assert_close(decoder.gpt2(ours).logits[..., 2:], theirs, rtol=1e-4, atol=1e-5)
-    command = ["train", "decoder", "--data", str(shapes), "--base", str(tiny_checkpoint), "--log-with", "none"]
+        torch.testing.assert_close(captioner.gpt2(ours).logits[..., 2:], theirs, rtol=1e-4, atol=1e-5)
+    command = ["train", "captioner", "--data", str(shapes), "--base", str(tiny_checkpoint), "--log-with", "none"]
     command += [
         "--cache",
         str(folder / "cache"),
@@ -362,7 +362,7 @@ def test_a_gpt2_of_ones_own(shapes, tiny_checkpoint, folder):
         "--steps",
         "2",
     ]
-    assert main([*command, "--output", str(folder / "run-gpt2"), "--decoder", str(home)]) == 0
+    assert main([*command, "--output", str(folder / "run-gpt2"), "--gpt2", str(home)]) == 0
     made = MultimodalGANPipeline.from_pretrained(folder / "run-gpt2" / "pipeline")
-    assert made.decoder.config.width == 32 and len(made.describe(draw("red", "circle", "flat"))) == 1
+    assert made.captioner.config.width == 32 and len(made.describe(draw("red", "circle", "flat"))) == 1
     assert main([*command, "--output", str(folder / "run-none"), "--decoder", str(shapes)]) == 1
