@@ -81,7 +81,7 @@ def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConf
     fields = [{f.name for f in dataclasses.fields(kind)} & asked.keys() for kind in (shared, recipe)]
     kinds = zip((shared, recipe), fields, strict=True)
     made = [kind(**{name: asked[name] for name in names}) for kind, names in kinds]
-    known = set().union(*fields, {"run", "command"})
+    known = set().union(*fields, {"run", "command", "build_parser"})
     check_output(made[0])
     return *made, {name: value for name, value in asked.items() if name not in known}
 
