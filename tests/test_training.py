@@ -30,6 +30,12 @@ from mmgen.training.gan.batch import Batch
 from mmgen.training.gan.calibration import latent_std_ratio, match_latent_std
 
 
+@pytest.fixture(autouse=True)
+def brief_preview(monkeypatch):
+    """The preview decoder learns for four steps alone; what it learns is asked elsewhere."""
+    monkeypatch.setattr("mmgen.training.gan.adversarial.PREVIEW_STEPS", 4)
+
+
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
     """12 pictures: a circle and a square in three colours, flat and round in style."""

@@ -8,6 +8,9 @@ the generator cannot please the one without the other.
 
 from __future__ import annotations
 
+import math
+import time
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -124,14 +127,24 @@ class AdversarialStep:
         return adversarial, features, dict(zip(VALUES, (adversarial, features, loss, *means), strict=True))
 
     def prepare(self, latents: torch.Tensor) -> None:
-        """Teach the preview decoder, if it has not learned yet, on real latents [N, C, h, w] more or less disturbed."""
+        """Teach the preview decoder, if it has not learned yet, on real latents [N, C, h, w] more or less disturbed.
+
+        Of a run that has a time it takes a tenth at most.
+        """
         learner = self.run.accelerator.unwrap_model(self.preview)
+        minutes = self.run.config.minutes
+        deadline = time.monotonic() + (6 * minutes if minutes else math.inf)
         for step in range(int(learner.steps), PREVIEW_STEPS):
             chosen = latents[torch.randint(len(latents), (PREVIEW_BATCH,)).to(latents.device)]
             chosen = chosen.to(self.run.device).float()
             strength = 0.5 * torch.rand(len(chosen), 1, 1, 1, device=chosen.device)
             rate = PREVIEW_LEARNING_RATE * min(1.0, (step + 1) / 20, (PREVIEW_STEPS - step) / 100 + 0.5)
             self.teach_preview(chosen + strength * torch.randn_like(chosen), rate)
+            late = torch.tensor(float(time.monotonic() > deadline), device=self.run.device)
+            self.run.average(late)  # Over all processes, so that they end together.
+            if late > 0:
+                break
+        learner.steps.fill_(max(int(learner.steps), PREVIEW_STEPS))
 
     def teach_preview(self, latents: torch.Tensor, rate: float) -> None:
         """Let the preview decoder learn what the frozen image decoder makes of latents [n, C, h, w]."""
