@@ -99,13 +99,10 @@ class StyleSet:
         opened, opaque, uncut, vectors = [], [], [], []
         for number, one in enumerate(images):
             image = open_image(one, None if isinstance(one, (str, Path)) else f"Picture {number + 1}")
-            if image.getchannel("A").getextrema()[0] == 255:
-                cut = cut_out_ground(image) if cut_out else None
-                if cut is None:
-                    (uncut if cut_out else opaque).append(number)
-                image = cut or image
             # Each is kept no larger than it is read, however many there are.
-            pixels = to_tensor(image, pipe.image_size)
+            pixels, has_ground = prepared(image, pipe.image_size, cut_out)
+            if has_ground:
+                (uncut if cut_out else opaque).append(number)
             opened.append(to_pil(pixels[None])[0])
             vectors.append(style_vector(pipe, pixels))
             if on_picture:
@@ -241,6 +238,15 @@ def checked_seeds(labels: Sequence[str], seeds: int | Sequence[int], most: int) 
         times[key] = times.get(key, -1) + 1
         made.append((seeds + times[key]) % (most + 1) if isinstance(seeds, int) and 0 <= seeds <= most else seeds)
     return made
+
+
+def prepared(image: Image.Image, size: int, cut_out: bool) -> tuple[torch.Tensor, bool]:
+    """A straight RGBA picture as it is given to a set: premultiplied [4, size, size] in [-1, 1], and whether it has a
+    ground all over, which was not to be cut out or is not even."""
+    if image.getchannel("A").getextrema()[0] < 255:
+        return to_tensor(image, size), False
+    cut = cut_out_ground(image) if cut_out else None
+    return to_tensor(cut or image, size), cut is None
 
 
 def known_labels(memory: Memory) -> list[str]:
