@@ -166,10 +166,10 @@ class StyleSet:
         never_same = torch.equal(query.keys[:1], query.whole)  # One thing of several may be the very picture.
         found = []
         for memory, style, part in ((known, -1, slice(half)), (self.memory, 0, slice(half, None))):
-            number = torch.tensor([style], device=device)
-            some = memory.lookup(
-                query.keys[None], number, None, TEMPERATURE * truncation, generator, config.memory_slots, never_same
-            )
+            asked = (query.keys[None], torch.tensor([style], device=device), None, TEMPERATURE * truncation, generator)
+            some = memory.lookup(*asked, config.memory_slots, never_same)
+            if never_same and not some.weights[:, part].any():  # There is no other picture to see the style by.
+                some = memory.lookup(*asked, config.memory_slots)
             entries, weights = some.entries[:, part], some.weights[:, part]
             found.append(memory.read(entries, memory.likeness(query.whole, entries), weights))
         found[1].entries = (found[1].entries + len(known)) * found[1].weights.long()

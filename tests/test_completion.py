@@ -66,6 +66,11 @@ def test_a_picture_with_the_very_words_is_not_copied(pipe):
     assert "red circle" not in {share.label for share in one.drawn_from if share.entry >= len(pipe.memory)}
 
 
+def test_a_picture_that_is_alone_shows_its_style_whatever_is_asked(pipe):
+    [one] = pipe.complete(pictures(1), ["red circle"], ["red circle"])
+    assert [share.label for share in one.drawn_from if share.entry >= len(pipe.memory)] == ["red circle"]
+
+
 def test_a_label_that_is_asked_for_twice_is_drawn_twice(pipe):
     drawn = list(pipe.complete(pictures(6), CAPTIONS, ["red apple", "blue cat", "Red  apple"], seeds=2**32 - 1))
     assert [one.seed for one in drawn] == [2**32 - 1, 2**32 - 1, 0]
