@@ -79,7 +79,8 @@ class StyleSet:
         cut_out: bool = False,
         on_picture: Callable[[int, int], object] | None = None,
     ):
-        self.pipe, self.notes = pipe, []
+        self.pipe = pipe
+        self.notes: list[str] = []
         if not pipe.has_memory:
             raise UserError(
                 "This model has no memory, by which it would know other things to draw in your style. Choose a model "
@@ -96,7 +97,9 @@ class StyleSet:
             raise UserError(f"There are {len(captions)} captions for {len(images)} pictures; give one for each.")
         if "" in captions:
             raise UserError(f"Picture {captions.index('') + 1} has no caption. Say in a word or some what it shows.")
-        opened, opaque, uncut, vectors = [], [], [], []
+        opened, vectors = [], []
+        opaque: list[int] = []
+        uncut: list[int] = []
         for number, one in enumerate(images):
             image = open_image(one, None if isinstance(one, (str, Path)) else f"Picture {number + 1}")
             # Each is kept no larger than it is read, however many there are.
@@ -130,7 +133,9 @@ class StyleSet:
         and not copied.
         """
         with torch.inference_mode():
-            pipe, notes, unknown = self.pipe, [], []
+            pipe = self.pipe
+            notes: list[str] = []
+            unknown: list[str] = []
             fused = pipe.fuse(label, pipe.encode_references(()), (), 1.0, notes)
             query = pipe.content_query(" ".join(label.split()), notes=unknown)
             if unknown:
@@ -254,7 +259,8 @@ def known_labels(memory: Memory) -> list[str]:
 
     A person "with dark skin" is of the concept of the one without.
     """
-    texts, best = memory.config.texts, {}
+    texts = memory.config.texts
+    best: dict[int, int] = {}
     for text, concept in zip(memory.text.tolist(), memory.concept.tolist(), strict=True):
         known = best.setdefault(concept, text)
         if len(texts[text]) < len(texts[known]):

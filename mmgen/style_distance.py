@@ -45,13 +45,14 @@ class StyleMetric:
         self.mean, self.spread = vectors.mean(0), vectors.std(0) + 1e-3
         groups = [((vectors - self.mean) / self.spread)[styles == style] for style in styles.unique()]
         middles = torch.stack([group.mean(0) for group in groups])
-        within = sum((one := group - group.mean(0)).T @ one / len(one) for group in groups) / len(groups)
+        apart = [group - group.mean(0) for group in groups]
+        within = torch.stack([one.T @ one / len(one) for one in apart]).mean(0)
         between = (middles - middles.mean(0)).T @ (middles - middles.mean(0)) / len(middles)
         ridge = SHRINKAGE * within.diagonal().mean().clamp_min(1e-9)
         values, axes = torch.linalg.eigh(within + ridge * torch.eye(len(within), dtype=within.dtype))
         whiten = axes / values.sqrt()
         self.axes = whiten @ torch.linalg.eigh(whiten.T @ between @ whiten).eigenvectors[:, -DIRECTIONS:]
-        inside = [((group - group.mean(0)) @ self.axes).norm(dim=1) for group in groups]
+        inside = [(one @ self.axes).norm(dim=1) for one in apart]
         self.unit = torch.cat(inside).median().clamp_min(1e-6)
 
     def apart(self, vectors: torch.Tensor) -> list[int]:

@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.truncation,
             arguments.memory_weight,
             cut_out=arguments.cut_out,
-            **about,
+            source=about["source"],
+            licence=about["licence"],
+            author=about["author"],
         )
         for one in drawn:
             path = made.add_drawn(one, len(pipe.looked_up))

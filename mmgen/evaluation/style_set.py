@@ -25,7 +25,7 @@ from mmgen.errors import UserError
 from mmgen.evaluation.entries import entry_images
 from mmgen.evaluation.features import SIZE, FeatureExtractor
 from mmgen.evaluation.gallery import Gallery, Progress, gallery
-from mmgen.evaluation.retrieval import mean_of, retrieval, style_followed
+from mmgen.evaluation.retrieval import draw, mean_of, retrieval, style_followed
 from mmgen.pipeline import MAX_REFERENCES, MultimodalGANPipeline
 
 GIVEN = (5, 20, 50)
@@ -126,9 +126,9 @@ def style_set_scores(
         made[f"given_{number}"] = scored(one.image for one in _told(drawn, progress, len(asked), f"{number} pictures"))
     made["memory_entry"] = scored(entry_images(pipe, _best_entries(pipe, asked)))
     references = [open_image_at(path) for path in real.paths[order[: min(MAX_REFERENCES, given[-1])]]]
+    alone = progress(list(enumerate(asked)), "references alone")
     made["references"] = scored(
-        pipe(name, references=references, seed=SEED + place).images[0]
-        for place, name in progress(list(enumerate(asked)), "references alone")
+        image for place, name in alone for image in draw(pipe, [name], [SEED + place], references=references)
     )
     others = _other_styles(real, labels, style)
     there = np.flatnonzero(others >= 0)
