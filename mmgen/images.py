@@ -179,3 +179,52 @@ def psnr(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB of pictures [N, C, H, W] in [-1, 1], ours clamped to it; [N], at most 106."""
     error = (ours.clamp(-1, 1) - theirs).square().flatten(1).mean(1)
     return 10 * torch.log10(4.0 / error.clamp_min(1e-10))
+
+
+_CUT_SIDE = 512
+"""Longest side in pixels at which a ground is cut out."""
+
+_EVEN = 24.0
+"""How far from the ground's colour, of 255, what belongs to it may lie, and most of the border must."""
+
+
+def cut_out_ground(image: Image.Image) -> Image.Image | None:
+    """A picture without its even ground: what is of the border's colour and joined to the border becomes transparent.
+
+    Args:
+        image: straight RGBA, without transparency.
+
+    Returns:
+        The same at `_CUT_SIDE` or smaller; None where nine tenths of the border are not of one colour.
+    """
+    image = image.convert("RGBA")
+    image.thumbnail((_CUT_SIDE, _CUT_SIDE))
+    rgb = np.asarray(image, dtype=np.float32)[..., :3]
+    border = np.zeros(rgb.shape[:2], dtype=bool)
+    border[[0, -1]] = border[:, [0, -1]] = True
+    ground = np.median(rgb[border], axis=0)
+    distance = np.abs(rgb - ground).max(-1)
+    near = distance < _EVEN
+    if near[border].mean() < 0.9:
+        return None
+    outside = border & near
+    while True:
+        grown = _grown(outside) & near
+        if grown.sum() == outside.sum():
+            break
+        outside = grown
+    # At the edge the ground shines through: there alpha is how far its colour has gone, and the rest is taken off.
+    edge = _grown(_grown(outside)) & ~outside
+    alpha = np.where(outside, 0.0, np.where(edge, (distance / (4 * _EVEN)).clip(0.0, 1.0), 1.0))[..., None]
+    colour = np.where(alpha > 0, (rgb - (1 - alpha) * ground) / np.maximum(alpha, 1e-3), 0.0).clip(0.0, 255.0)
+    return Image.fromarray(np.concatenate([colour, alpha * 255.0], axis=-1).round().astype(np.uint8), "RGBA")
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """A mask [H, W] and the four neighbours of what is in it."""
+    out = mask.copy()
+    out[1:] |= mask[:-1]
+    out[:-1] |= mask[1:]
+    out[:, 1:] |= mask[:, :-1]
+    out[:, :-1] |= mask[:, 1:]
+    return out

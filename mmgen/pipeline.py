@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 
+from mmgen.completion import Completed, StyleSet, checked_seeds
 from mmgen.devices import autocast
 from mmgen.errors import UserError
 from mmgen.images import open_image, to_pil, to_tensor
@@ -22,6 +23,7 @@ from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
 from mmgen.models.memory import (
     TEMPERATURE,
+    UNLIKE,
     Memory,
     Retrieved,
     check_encoders,
@@ -45,9 +47,6 @@ WHOLE = 0.8
 
 MAX_THINGS = 8
 """Things of a prompt that are considered; a long text names thousands, and only the first have slots."""
-
-UNLIKE = 0.5
-"""Likeness below which the memory holds nothing like the prompt."""
 
 
 @dataclass(frozen=True)
@@ -317,6 +316,45 @@ class MultimodalGANPipeline(DiffusionPipeline):
         captions = self.describe(to_pil(pixels)) if describe else None
         return GANPipelineOutput(images, seeds * len(prompts), list(dict.fromkeys(notes)), captions, drawn_from)
 
+    def complete(
+        self,
+        images: Sequence[str | Path | bytes | Image.Image],
+        captions: Sequence[str],
+        labels: Sequence[str],
+        seeds: int | Sequence[int] = 0,
+        truncation: float = 1.0,
+        memory_weight: float = 1.0,
+        source: Sequence[str] | str = "",
+        licence: Sequence[str] | str = "",
+        author: Sequence[str] | str = "",
+        cut_out: bool = False,
+        on_picture: Callable[[int, int], object] | None = None,
+    ) -> Iterator[Completed]:
+        """Draw other things in the style of some pictures, one after the other; stop taking them to stop.
+
+        The pictures are a style for this call alone. To keep them, `pipe.memory.add(images, captions, style="mine")`.
+
+        Args:
+            images: of one style, one or any number, as `mmgen.images.open_image` takes them.
+            captions: one for each, a word or some.
+            labels: what to draw, with no style named; one that is asked for again is drawn again.
+            seeds: one for each label, or one for all, from which a label that is asked for again takes the next.
+            truncation, memory_weight: as a call takes them; without the memory nothing is seen of the style.
+            source, licence, author: of the pictures, one text for all or one for each.
+            cut_out: whether to make the even ground of pictures without transparency transparent.
+            on_picture: called with the number of pictures that were read and that there are.
+
+        Raises:
+            UserError: before anything is drawn, if something is missing or out of its range, a picture cannot be read,
+                or the model has no memory.
+        """
+        labels = [labels] if isinstance(labels, str) else list(labels)
+        wanted = checked_seeds(labels, seeds, MAX_SEED)
+        for seed in wanted:
+            self._check(labels, (), (), 1.0, seed, truncation, 1, "pil", memory_weight)
+        style = StyleSet(self, images, captions, source, licence, author, cut_out, on_picture)
+        return style.draw_all(labels, wanted, truncation, memory_weight)
+
     @torch.inference_mode()
     def describe(
         self, images: Sequence[str | Path | bytes | Image.Image] | Image.Image, num_captions: int = 3
@@ -454,14 +492,22 @@ class MultimodalGANPipeline(DiffusionPipeline):
         words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
+        return self.content_query(words, memory.style_number(style) if style else None, notes)
+
+    def content_query(self, words: str, style: int | None = None, notes: list[str] | None = None) -> MemoryQuery:
+        """What to look up for words that name things alone; a `notes` is given a sentence where nothing is like them.
+
+        Args:
+            style: number of the wanted style, or None.
+        """
         things = things_of(words)
         texts = list(dict.fromkeys(things))
         keys = self.encode_keys(texts)[[texts.index(thing) for thing in things]]
-        best = memory.nearest(keys)
+        best = self.looked_up.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
         whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
-        return MemoryQuery(whole, queries, memory.style_number(style) if style else None)
+        return MemoryQuery(whole, queries, style)
 
     @torch.no_grad()
     def encode_keys(self, texts: Sequence[str]) -> torch.Tensor:
@@ -540,19 +586,26 @@ class MultimodalGANPipeline(DiffusionPipeline):
             weights=torch.cat([weights, torch.tensor([list(reference_weights)[:count]]).to(weights)], dim=1),
         )
 
-    def drawn_from(self, found: Retrieved | None, shares: list[torch.Tensor]) -> list[MemoryShare]:
-        """The entries that a picture leaned on, by what `MemoryReader.copy` says of each token."""
+    def drawn_from(
+        self,
+        found: Retrieved | None,
+        shares: list[torch.Tensor],
+        about: Callable[[int], dict[str, str]] | None = None,
+    ) -> list[MemoryShare]:
+        """The entries that a picture leaned on, by what `MemoryReader.copy` says of each token.
+
+        Args:
+            about: what is told of an entry by number; by default what the memory that is looked up tells.
+        """
         if found is None or not shares:
             return []
+        about = about or self.looked_up.about
         slots = self.generator.config.memory_slots
         length = self.generator.place.shape[0]
         by_slot = shares[0][0].mean(0).view(-1, length).sum(1)[:slots]
         made = [
             MemoryShare(
-                entry=entry,
-                share=float(by_slot[slot]),
-                likeness=float(found.likeness[0, slot]),
-                **self.looked_up.about(entry),
+                entry=entry, share=float(by_slot[slot]), likeness=float(found.likeness[0, slot]), **about(entry)
             )
             for slot, entry in enumerate(found.entries[0].tolist())
             if found.weights[0, slot] > 0

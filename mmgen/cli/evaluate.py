@@ -31,6 +31,14 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--prompts", type=int, default=1000, help="prompts a split (default 1000)")
     parser.add_argument("--quick", action="store_true", help="200 prompts a split")
+    parser.add_argument(
+        "--style-set",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="DATA",
+        help="measure completed sets alone: in the held-out style of --data, or in that of this data set of one style",
+    )
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     parser.add_argument(
         "--cache",
@@ -47,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.errors import UserError
     from mmgen.evaluation.features import efficientnet_lite1, mobilenet
     from mmgen.evaluation.report import ALL_SPLITS, SPLITS, evaluate, table
+    from mmgen.evaluation.style_set import ASKED, evaluate_style_set, style_set_table
     from mmgen.io import write_json
 
     odd = set(arguments.split or ()) - set(ALL_SPLITS)
@@ -58,6 +67,16 @@ def run(arguments: argparse.Namespace) -> None:
     check_writable(arguments.json)
     checkpoint = arguments.checkpoint or default_checkpoint()
     pipe = load_pipeline(checkpoint)
+    if arguments.style_set is not None:
+        own = None if arguments.style_set == Path() else arguments.style_set
+        sets = evaluate_style_set(
+            pipe, mobilenet(arguments.cache), arguments.data, own, arguments.cache, min(count, ASKED), progress
+        )
+        sets["checkpoint"] = str(checkpoint)
+        print(style_set_table(sets))
+        if arguments.json:
+            write_json(arguments.json, _without_nan(sets), indent=2)
+        return
     extractor, second = mobilenet(arguments.cache), None
     try:
         second = efficientnet_lite1(arguments.cache)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmgen.cli import (
     bundle,
+    complete,
     data,
     deploy,
     describe,
@@ -24,7 +25,7 @@ from mmgen.cli import (
 from mmgen.errors import UserError
 
 COMMANDS = (
-    *(generate, describe, data, encoders, train, finetune, memory),
+    *(generate, complete, describe, data, encoders, train, finetune, memory),
     *(sheet, evaluate, evaluate_captioner, bundle, publish, deploy),
 )
 

@@ -43,6 +43,9 @@ TEMPERATURE = 0.02
 SAME = 0.999
 """Likeness from which on two texts are the same words."""
 
+UNLIKE = 0.5
+"""Likeness below which the memory holds nothing like some words."""
+
 LEVELS = 16
 """Values that a quantised number of a latent may take."""
 

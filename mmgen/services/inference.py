@@ -9,15 +9,17 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from mmgen.attribution import memory_text
+from mmgen.completion import Completed
 from mmgen.devices import autocast, has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.images import open_image, save_png, to_pil
@@ -163,6 +165,31 @@ class InferenceService:
         took = round((time.perf_counter() - start) * 1000)
         leaned = drawn_from if self.has_memory else None
         return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
+
+    def complete(
+        self,
+        images: Sequence[str | Image.Image],
+        captions: Sequence[str],
+        labels: Sequence[str],
+        seeds: int | Sequence[int] = 0,
+        **options: Any,
+    ) -> Iterator[Completed]:
+        """Draw the rest of a set as `MultimodalGANPipeline.complete` does; between two drawings others may draw.
+
+        Raises:
+            UserError: as there, before anything is drawn.
+        """
+        drawn = self.pipe.complete(images, captions, labels, seeds, **options)
+
+        def one_by_one() -> Iterator[Completed]:
+            while True:
+                with _DRAWING:
+                    one = next(drawn, None)
+                if one is None:
+                    return
+                yield one
+
+        return one_by_one()
 
     def image_key(self, entry: int) -> str:
         """What a thumbnail of an entry is kept by: another picture under the same number has another."""

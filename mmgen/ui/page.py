@@ -18,6 +18,7 @@ from mmgen.ui.generate import tab as generate
 from mmgen.ui.publish import api as publish_api
 from mmgen.ui.publish import tab as publish
 from mmgen.ui.train import api as train_api
+from mmgen.ui.train import complete_api
 from mmgen.ui.train import tab as train
 from mmgen.ui.web.same_origin import SameOrigin
 from mmgen.ui.web.visitors import VisitorCookie
@@ -40,6 +41,7 @@ def build_page(pipe: MultimodalGANPipeline) -> gr.Blocks:
         api.build(context)
         describe_api.build(context)
         train_api.build(context)
+        complete_api.build(context)
         publish_api.build(context)
     return demo.queue(max_size=256)
 
