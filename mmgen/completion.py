@@ -236,19 +236,22 @@ def checked_seeds(labels: Sequence[str], seeds: int | Sequence[int], most: int) 
         if len(seeds) != len(labels):
             raise UserError(f"There are {len(seeds)} seeds for {len(labels)} labels; give one for all or for each.")
         return seeds
+    first: int = seeds
+    if not isinstance(first, int) or not 0 <= first <= most:  # The pipeline says what is wrong with it.
+        return [first] * len(labels)
     times: dict[str, int] = {}
     made = []
     for label in labels:
         key = " ".join(label.split()).lower()
         times[key] = times.get(key, -1) + 1
-        made.append((seeds + times[key]) % (most + 1) if isinstance(seeds, int) and 0 <= seeds <= most else seeds)
+        made.append((first + times[key]) % (most + 1))
     return made
 
 
 def prepared(image: Image.Image, size: int, cut_out: bool) -> tuple[torch.Tensor, bool]:
     """A straight RGBA picture as it is given to a set: premultiplied [4, size, size] in [-1, 1], and whether it has a
     ground all over, which was not to be cut out or is not even."""
-    if image.getchannel("A").getextrema()[0] < 255:
+    if image.getchannel("A").getextrema()[0] != 255:
         return to_tensor(image, size), False
     cut = cut_out_ground(image) if cut_out else None
     return to_tensor(cut or image, size), cut is None
