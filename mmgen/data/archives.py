@@ -174,6 +174,8 @@ def _opened(file: Path) -> Iterator[Callable[[Path | None], list[str]]]:
             with zipfile.ZipFile(file) as packed:
                 entries = _safe_entries(packed, file.name, file.stat().st_size)
                 yield lambda folder: _extract(entries, packed.open, folder)
+        elif not tarfile.is_tarfile(file):
+            raise UserError(f"{file.name} is neither a zip nor a tar file, or a damaged one. Make it again.")
         else:
             with tarfile.open(file, "r:*") as opened:
                 members = _safe_members(opened, file.name, file.stat().st_size)

@@ -11,7 +11,14 @@ from pathlib import Path
 import datasets
 from datasets.utils.file_utils import xopen
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
 
 from mmgen.data.columns import column_key
 from mmgen.data.intake import Arrival
@@ -22,7 +29,6 @@ from mmgen.space import on_space
 
 CAPTION_COLUMNS = ("text", "caption", "captions", "prompt", "description", "sentence", "title", "label", "name")
 IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ON_THE_HUB = re.compile(r"(zip://[^:]*::)?hf://datasets/")
 
 
@@ -78,7 +84,7 @@ def _open(
         address = str(name.resolve())
     else:
         name = name.strip().removeprefix("https://huggingface.co/datasets/").strip("/")
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise UserError(f"{name[:100] or 'Nothing'} is not the name of a data set. Name one as user/name.")
         address = f"hf://datasets/{name}"  # which, unlike the name alone, never means a folder here
     try:
@@ -99,6 +105,15 @@ def _open(
     assert image is not None  # Captions alone may be missing.
     caption = _column(rows.features, text_column, CAPTION_COLUMNS, _holds_text, "captions", name)
     return rows.cast_column(image, datasets.Image(decode=False)), image, caption
+
+
+def _is_name(name: str) -> bool:
+    """Whether the Hub's client takes a text for `user/name`."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1 and name.isascii()
 
 
 def _token() -> bool | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from mmgen.io import read_json, write_json
 
 _SHOWN = 3
 
@@ -98,6 +101,21 @@ class Report:
             "system": list(self.system),
             "left_out": [{"why": why, "names": list(names)} for why, names in self.left_out.items()],
         }
+
+
+def changes_since(folder: Path, report: Report, resumed: bool) -> list[str]:
+    """What has come to a run's pictures and gone from them since it began, which is kept in its `pictures.json`."""
+    file = folder / "pictures.json"
+    now, before = set(report.taken), read_json(file).get("taken")
+    if not resumed or not isinstance(before, list):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"taken": sorted(now)}, ensure_ascii=False)
+        return []
+    said = []
+    for names, what in ((now - set(before), "is new"), (set(before) - now, "is gone")):
+        if names:
+            said.append(_sentence(f"{what} since this run began. It goes on with what is there now.", sorted(names)))
+    return said
 
 
 def _sentence(why: str, names: list[str]) -> str:

@@ -40,7 +40,8 @@ def build(context: Context) -> None:
             draft: what to add to, as an earlier call gave it; a new one by default.
 
         Returns:
-            The draft, and a dictionary of its pairs, the findings, and a sentence for each thing that was refused.
+            The draft, and a dictionary of its pairs, the findings, a sentence for each reason for which something was
+            refused, and the whole report: what was taken, guessed and left out.
         """
         owner = owner_of(request)
         with _told():
@@ -58,6 +59,7 @@ def build(context: Context) -> None:
                     {"kind": one.kind, "names": one.names, "sentence": one.sentence} for one in checkup.findings()
                 ],
                 "refused": added.refused,
+                "report": added.report.as_dict(),
             }
 
     def start_training(
