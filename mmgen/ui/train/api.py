@@ -15,7 +15,7 @@ from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.common.context import PAIRS_QUEUE, Context
 from mmgen.ui.train.pairs import NOT_UPLOADED
 from mmgen.ui.train.start import TrainingRequest, settings_of
-from mmgen.ui.train.words import STATES
+from mmgen.ui.train.words import state_words
 from mmgen.ui.web.files import hand_out, uploaded_path
 from mmgen.ui.web.owner import owner_of
 
@@ -197,7 +197,7 @@ def _state(drafts: DraftService, owner: str, job_id: str) -> dict[str, Any]:
         "job": job.id,
         "name": job.name,
         "state": state,
-        "said": STATES[state],
+        "said": state_words(state, job.result is not None),
         "position": jobs.position(job.id),
         "result": job.result is not None,
         "error": job.error,
