@@ -197,7 +197,9 @@ def _shard_rows(
     shard: Path, split: str, report: Report, wrong: Report, unpacker: Unpacker, depth: int
 ) -> Iterator[Row]:
     """What a tar file holds: a shard's samples or, if there is metadata in it, a folder's pictures."""
-    if any(is_metadata(PurePosixPath(name).name) for name in tar_names(shard)):
+    names = [PurePosixPath(name) for name in tar_names(shard) if not hidden(PurePosixPath(name).name)]
+    images = {fold(name.stem) for name in names if name.suffix.lower() in IMAGES}
+    if any(is_metadata(name.name) or (may_be_table(name.name) and fold(name.stem) not in images) for name in names):
         yield from read_source(unpacker(shard), report, wrong, unpacker, depth)
         return
     for where, place, record in shards.read_shard(shard, report, wrong):

@@ -22,7 +22,7 @@ from mmgen.data.archives import hidden, is_archive
 from mmgen.data.columns import IMAGES, SPLITS, column_key
 from mmgen.data.report import Report
 from mmgen.data.tables import WEAK, caption_values, is_metadata
-from mmgen.data.words import clean, decode
+from mmgen.data.words import clean, decode, fold
 from mmgen.errors import UserError
 from mmgen.images import MAX_BYTES, open_image
 
@@ -129,7 +129,9 @@ def read_shard(shard: Path, report: Report, wrong: Report) -> Iterator[tuple[str
     Raises:
         UserError: the shard is damaged.
     """
-    for whole, group in _samples(shard, report, wrong).items():
+    samples = _samples(shard, report, wrong)
+    _join_forms(samples)
+    for whole, group in samples.items():
         for key, sample in group.parts(whole):
             images = {kind: place for kind, place in sample.images.items() if "." not in kind} or sample.images
             if len(images) != 1:
@@ -160,6 +162,21 @@ def named_record(text: str) -> dict[str, Any] | None:
         if not (strong and key in WEAK):
             return record if key in ("text", "captions") else {**record, "text": value}
     return record
+
+
+def _join_forms(samples: dict[str, _Sample]) -> None:
+    """Bring words to the picture whose key differs from theirs in case or Unicode form alone, where there is one."""
+    without = {key for key, one in samples.items() if one.images and not (one.captions or one.records)}
+    lonely = [key for key, one in samples.items() if not one.images]
+    folded: dict[str, list[str]] = {}
+    for key in without if lonely else ():
+        folded.setdefault(fold(key), []).append(key)
+    for key in lonely:
+        found = folded.get(fold(key), [])
+        if len(found) == 1:
+            words = samples.pop(key)
+            samples[found[0]].captions |= words.captions
+            samples[found[0]].records |= words.records
 
 
 def _txt_first(one: tuple[str, list[str]]) -> tuple[bool, str]:
