@@ -139,7 +139,7 @@ def _mended(content: bytes, name: str) -> Image.Image:
                 _check_pixels(image, name)
                 image.load()
                 rows = np.asarray(image.convert("RGBA") if image.mode in ("P", "PA") else image)
-                blank = rows.reshape(len(rows), -1).any(1)[::-1]
+                blank = np.asarray(rows.reshape(len(rows), -1).any(axis=1))[::-1]
                 missing = int(blank.argmax()) if blank.any() else len(rows)
                 if missing > MAX_MISSING * len(rows):
                     raise UserError(_unreadable(name))
@@ -226,7 +226,8 @@ def _draw_svg(content: bytes, name: str) -> Image.Image:
     text = content.decode("utf-8-sig")
     with Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=text, width=64)))) as small:
         wide = small.width >= small.height
-    drawn = resvg_py.svg_to_bytes(svg_string=text, **{"width" if wide else "height": SVG_SIDE})
+    side = (SVG_SIDE, None) if wide else (None, SVG_SIDE)
+    drawn = resvg_py.svg_to_bytes(svg_string=text, width=side[0], height=side[1])
     return Image.open(io.BytesIO(bytes(drawn)), formats=("PNG",)).convert("RGBA")
 
 

@@ -245,7 +245,8 @@ class _Folder:
             if (found := self._table(table, read)) is not None:
                 read.append((table, found))
         opened = self._open_archives(read)
-        rows, named = [], {}
+        rows: list[Row] = []
+        named: dict[str, Path] = {}
         for table, records in read:
             for row in self._listed(table, records):
                 if named.setdefault(row.path, table) != table:
@@ -438,7 +439,8 @@ class _Folder:
         for path in paths:
             name, here = self.images[path], Path(path)
             table = next((one for one in reversed(tables) if here.is_relative_to(one.parent)), None)
-            said, record = captions[path], {}
+            said = captions[path]
+            record: dict[str, Any] = {}
             if here.suffix.lower() in OTHER_IMAGES and fold(os.path.splitext(path)[0]) in raster:
                 self.report.leave_out(name, "is the picture beside it once more, of another kind. One is enough.")
                 continue
@@ -479,7 +481,8 @@ class _Folder:
             return files
         if here.parent not in self._loose:
             own = {name for one in self.images if os.path.dirname(one) == str(here.parent) for name in _names(one)}
-            loose = self._loose[here.parent] = defaultdict(list)
+            loose: dict[str, list[Path]] = defaultdict(list)
+            self._loose[here.parent] = loose
             for key, some in beside.items():
                 if key not in own:
                     loose[fold(key)] += some
@@ -498,7 +501,7 @@ class _Folder:
         index = self._index() if files else {}
         for path in paths:
             stem = fold(Path(path).stem)
-            some = files.get(stem, ())
+            some = files.get(stem, [])
             if len(some) == 1 and len(index[f"*/{stem}.*"]) == 1 and (said := self._said(some[0])):
                 found[path] = [said]
                 self.report.guess(f"Words in {self._name(some[0].parent)}/ were taken for the pictures of their names.")
