@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,9 @@ def changes_since(folder: Path, report: Report, resumed: bool) -> list[str]:
     file = folder / "pictures.json"
     now, before = set(report.taken), read_json(file).get("taken")
     if not resumed or not isinstance(before, list):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"taken": sorted(now)}, ensure_ascii=False)
+        with suppress(OSError):  # A folder that cannot be written is told by the run itself.
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"taken": sorted(now)}, ensure_ascii=False)
         return []
     said = []
     for names, what in ((now - set(before), "is new"), (set(before) - now, "is gone")):
