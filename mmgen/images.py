@@ -8,12 +8,14 @@ colour over an edge (Porter and Duff, "Compositing Digital Images", 1984).
 from __future__ import annotations
 
 import io
+import re
+import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from mmgen.errors import UserError
 
@@ -23,50 +25,325 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "T
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50_000_000
 
+MAX_MISSING = 0.1
+"""Share of a picture's rows that may be missing at the end of a file that was cut short."""
 
-def open_image(source: str | Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
-    """Open a picture without trusting it and return it as straight (not premultiplied) RGBA.
+SVG_SIDE = 1024
+"""Longest side in pixels at which an SVG is drawn."""
 
-    An animated picture gives its first frame. Orientation from EXIF is applied.
+_MAX_SVG, _MAX_USES = 2_000_000, 30  # bytes, and copies of its parts, which may double with each level
+_SVG = re.compile(rb"<svg[\s>]")
+_LENIENT = threading.Lock()
+_leniences = 0  # how often Pillow was told to take files that were cut short
+
+Source = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray | torch.Tensor
+"""What `open_image` takes."""
+
+
+def open_image(source: Source, name: str | None = None) -> Image.Image:
+    """Open a picture without trusting it and return it as straight (not premultiplied) RGBA in sRGB.
+
+    An animated picture gives its first frame. Orientation from EXIF is applied, and so is a colour profile. Deeper
+    grey is scaled to 8 bits. HEIC, JPEG XL and SVG are read too. Damage that hides nothing is passed over: of notes in
+    the file, of its orientation or profile, of its last bytes.
 
     Args:
-        source: a path, the bytes of a file, or a PIL picture.
+        source: a path, the bytes of a file, a PIL picture, or an array or tensor [H, W], [H, W, C] or [C, H, W] with 1
+            to 4 channels: integers 0 to 255, or fractions 0 to 1.
         name: what to call it in messages; the file's name by default.
 
     Raises:
         UserError: the file is missing, is not a picture, is damaged, or has more than `MAX_PIXELS` pixels or
             `MAX_BYTES` bytes.
     """
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        source = _from_array(source, name or "The picture")
     if isinstance(source, Image.Image):
         name = name or "The picture"
         _check_pixels(source, name)
         try:
-            return ImageOps.exif_transpose(source).convert("RGBA")
+            return _finished(source)
         except Exception as error:  # Its file is read only now.
             raise UserError(_unreadable(name)) from error
     if isinstance(source, (str, Path)):
-        path = Path(source)
+        if re.match(r"(https?|ftp|hf|s3|data):", str(source)):
+            raise UserError("An address is no picture, and is not fetched. Fetch it, and give the file or its bytes.")
+        if "\0" in str(source):
+            raise UserError("A picture's path holds a character that no path has. Check the path.")
+        path = Path(source).expanduser()
         name = name or path.name
         if not path.is_file():
             raise UserError(f"There is no picture at {path}. Check the path and try again.")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{name} is larger than {MAX_BYTES // 1_000_000} MB. Save a smaller copy and use that.")
         source = path.read_bytes()
-    name = name or "The picture"
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        raise UserError(
+            f"{name or 'A picture'} is given as {type(source).__name__}. Give a path, the bytes of a file, a PIL "
+            "picture, an array or a tensor."
+        )
+    content, name = bytes(source), name or "The picture"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-                _check_pixels(image, name)
-                image.seek(0)
-                image.load()
-                return ImageOps.exif_transpose(image).convert("RGBA")
+            if _is_svg(content):
+                return _draw_svg(content, name)
+            try:
+                return _decoded(content, name)
+            except (OSError, SyntaxError, ValueError) as error:
+                if isinstance(error, UserError):
+                    raise
+                return _mended(content, name)
     except UserError:
         raise
     except Image.DecompressionBombError as error:
         raise UserError(_too_large(name)) from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file provokes.
         raise UserError(_unreadable(name)) from error
+
+
+def _decoded(content: bytes, name: str) -> Image.Image:
+    """The first frame of a picture's file."""
+    before = _leniences
+    with Image.open(io.BytesIO(content), formats=_formats(content, name)) as image:
+        _check_pixels(image, name)
+        image.seek(0)
+        image.load()
+        found = _finished(image)
+    if before != _leniences or _LENIENT.locked():  # Pillow may have been told to be lenient just then.
+        with _LENIENT, Image.open(io.BytesIO(content), formats=_formats(content, name)) as image:
+            image.seek(0)
+            image.load()
+            found = _finished(image)
+    return found
+
+
+def _mended(content: bytes, name: str) -> Image.Image:
+    """A picture whose file has damaged notes, or lacks its end.
+
+    Raises:
+        Exception: it has more damage than that.
+    """
+    global _leniences
+    if content.startswith(b"\xff\xd8"):
+        return _mended_jpeg(content.rstrip(b"\xff"), name)
+    try:
+        return _decoded(_without_notes(content), name)
+    except UserError:
+        raise
+    except Exception:
+        pass
+    with _LENIENT:
+        _leniences += 1
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            with Image.open(io.BytesIO(content), formats=_formats(content, name)) as image:
+                _check_pixels(image, name)
+                image.load()
+                rows = np.asarray(image.convert("RGBA") if image.mode in ("P", "PA") else image)
+                blank = np.asarray(rows.reshape(len(rows), -1).any(axis=1))[::-1]
+                missing = int(blank.argmax()) if blank.any() else len(rows)
+                if missing > MAX_MISSING * len(rows):
+                    raise UserError(_unreadable(name))
+                return _finished(image)
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+            _leniences += 1
+
+
+def _mended_jpeg(content: bytes, name: str) -> Image.Image:
+    """A JPEG that was cut short. What differs by what is put at its end is missing.
+
+    Raises:
+        Exception: more is missing than `MAX_MISSING`.
+    """
+    noise = bytes((number * 73 + 41) % 251 for number in range(4096))
+    found, other = (_decoded(content + end + b"\xff\xd9", name) for end in (b"", noise))
+    differs = (np.asarray(found) != np.asarray(other)).any(axis=2)
+    if min(float(differs.any(axis=axis).mean()) for axis in (0, 1)) > MAX_MISSING:
+        raise UserError(_unreadable(name))
+    return found
+
+
+def _without_notes(content: bytes) -> bytes:
+    """A PNG with the chunks alone that its pixels need; any other file as it is."""
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return content
+    kept, at = [content[:8]], 8
+    while at + 12 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        if content[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
+            kept.append(content[at : at + 12 + length])
+        at += 12 + length
+    return b"".join(kept)
+
+
+def _formats(content: bytes, name: str) -> tuple[str, ...]:
+    """The formats that may be opened; those that need a package of their own are added once they are met."""
+    if content[4:8] == b"ftyp" and content[8:12] not in (b"avif", b"avis"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(thumbnails=False)
+        return (*FORMATS, "HEIF")
+    size = _jxl_size(content)
+    if size is not None:
+        if size[0] * size[1] > MAX_PIXELS:  # Its plugin decodes what it opens.
+            raise UserError(_too_large(name))
+        import pillow_jxl  # noqa: F401
+
+        return (*FORMATS, "JXL")
+    return FORMATS
+
+
+def _jxl_size(content: bytes) -> tuple[int, int] | None:
+    """Height and width that a JPEG XL file says it has (ISO/IEC 18181-1, size header); None for any other file."""
+    start = content.find(b"\xff\x0a", 0, 2)
+    if content.startswith(b"\0\0\0\x0cJXL \r\n\x87\n"):
+        start = next(
+            (at + 4 + skip for kind, skip in ((b"jxlc", 0), (b"jxlp", 4)) if (at := content.find(kind)) >= 0), -1
+        )
+    if start < 0 or content[start : start + 2] != b"\xff\x0a":
+        return None
+    bits, at = int.from_bytes(content[start + 2 : start + 18], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        value = bits >> at & ((1 << count) - 1)
+        at += count
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    height = side()
+    ratio = take(3)
+    across, down = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return height, (height * across // down if ratio else side())
+
+
+def _is_svg(content: bytes) -> bool:
+    start = content[:3000].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return start.startswith(b"<") and _SVG.search(content[:100_000]) is not None
+
+
+def _draw_svg(content: bytes, name: str) -> Image.Image:
+    """An SVG, drawn such that its longest side has `SVG_SIDE` pixels; what it asks of other files is refused."""
+    import resvg_py
+
+    lower = content.lower()
+    links = re.findall(rb"href\s*=\s*[\"']\s*([^\"']*)", lower)
+    if len(content) > _MAX_SVG or b"<!entity" in lower or lower.count(b"<use") > _MAX_USES:
+        raise UserError(f"{name} is an SVG of more than can be drawn here. Save it as PNG and use that.")
+    is_image = b"<image" in lower or b"<feimage" in lower
+    if is_image and not all(link.startswith((b"#", b"data:image/png", b"data:image/jp")) for link in links):
+        raise UserError(f"{name} is an SVG that shows another file, which is not opened. Save it as PNG and use that.")
+    text = content.decode("utf-8-sig")
+    with Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=text, width=64)))) as small:
+        wide = small.width >= small.height
+    side = (SVG_SIDE, None) if wide else (None, SVG_SIDE)
+    drawn = resvg_py.svg_to_bytes(svg_string=text, width=side[0], height=side[1])
+    return Image.open(io.BytesIO(bytes(drawn)), formats=("PNG",)).convert("RGBA")
+
+
+def _finished(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGBA in sRGB, the right way up."""
+    profile = image.info.get("icc_profile")
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # Its EXIF is damaged; its pixels need not be.
+        image.load()
+    return _in_srgb(_eight_bits(image), profile)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or of fractions as 8 bits, which Pillow would cut off at 255; else the picture itself.
+
+    16 bits lose their lower half. Larger numbers and fractions are scaled by what they must be: up to 255, 65,535 or
+    2**32 - 1; fractions up to 1 from 0.
+    """
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return image
+    values = np.asarray(image)
+    key = image.info.get("transparency")
+    if image.mode.startswith("I;16"):
+        grey = values.astype(np.uint32) >> 8
+    else:
+        values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+        if image.mode == "I" and values.min(initial=0) < 0 and values.max(initial=0) > 65_535:
+            values = np.where(values < 0, values + 2.0**32, values)  # Pillow reads 32 bits with a sign.
+        top = values.max(initial=0)
+        limit = next((one for one in (1.0 if image.mode == "F" else 255.0, 255.0, 65_535.0) if top <= one), 2.0**32 - 1)
+        if image.mode == "F" and top > 65_535.0:
+            limit = top
+        scaled = values * 255 / limit
+        grey = (np.round(scaled) if image.mode == "F" or limit == 255.0 else np.floor(values * 256 / (limit + 1))).clip(
+            0, 255
+        )
+    pixels = Image.fromarray(grey.astype(np.uint8))
+    if isinstance(key, int):
+        pixels = pixels.convert("LA")
+        pixels.putalpha(Image.fromarray(np.where(np.asarray(image) == key, 0, 255).astype(np.uint8)))
+    return pixels
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A picture of 8 bits as RGBA, brought from its profile into sRGB; a damaged profile counts for none."""
+    if not profile:
+        return image.convert("RGBA")
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower():
+            return image.convert("RGBA")
+        rgba = image.convert("RGBA") if image.mode not in ("CMYK", "LAB", "L") else None
+        space = own.profile.xcolor_space.strip()
+        if space == "GRAY":
+            colours = (rgba or image.convert("RGBA")).convert("L")
+        elif space == "RGB":
+            colours = (rgba or image.convert("RGBA")).convert("RGB")
+        else:
+            colours = image
+        made = ImageCms.profileToProfile(colours, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        if made is None:
+            return image.convert("RGBA")
+        made = made.convert("RGBA")
+        if rgba is not None:
+            made.putalpha(rgba.getchannel("A"))
+        return made
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image.convert("RGBA")
+
+
+def _from_array(array: np.ndarray | torch.Tensor, name: str) -> Image.Image:
+    """An array or tensor [H, W], [H, W, C] or [C, H, W] as a PIL picture.
+
+    Raises:
+        UserError: it has another shape, or values out of range.
+    """
+    fractions = array.is_floating_point() if isinstance(array, torch.Tensor) else array.dtype.kind == "f"
+    values = array.detach().float().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    if values.ndim == 4 and len(values) == 1:
+        values = values[0]
+    if values.ndim == 3 and values.shape[-1] not in (1, 2, 3, 4) and values.shape[0] in (1, 2, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if (
+        values.dtype.kind not in "buif"
+        or values.ndim not in (2, 3)
+        or values.shape[2:] not in ((), (1,), (2,), (3,), (4,))
+    ):
+        raise UserError(
+            f"{name} is an array of shape {tuple(array.shape)}. Give [H, W, C] or [C, H, W] with 1 to 4 channels."
+        )
+    if not values.size:
+        raise UserError(f"{name} is empty. Choose another picture.")
+    most = 1.0 if fractions or values.dtype.kind == "b" else 255
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        values = values >> 8
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= most):
+        raise UserError(f"{name} is an array with values out of range. Give integers 0 to 255, or fractions 0 to 1.")
+    pixels = np.round(values.astype(np.float64) * (255 if most == 1.0 else 1)).astype(np.uint8)
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
 def _unreadable(name: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +19,7 @@ from PIL import Image
 from mmgen.completion import Completed, StyleSet, checked_seeds
 from mmgen.devices import autocast
 from mmgen.errors import UserError
-from mmgen.images import open_image, to_pil, to_tensor
+from mmgen.images import Source, open_image, to_pil, to_tensor
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import Caption, CaptionDecoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
@@ -181,14 +185,23 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Args:
             revision: branch, tag or commit on the Hub; the newest by default.
             token, cache_dir, local_files_only: as huggingface_hub takes them.
-            parts: parts to take instead of the checkpoint's, such as `autoencoder`.
+            parts: parts to take instead of the checkpoint's, such as `autoencoder`. A `torch_dtype` changes nothing,
+                which is told.
 
         Raises:
             UserError: it is missing, not whole, one of another kind of model, or cannot be fetched.
         """
         from mmgen.hub.load import load  # What a published pipeline does without.
 
+        _tell_of_types(parts.pop("torch_dtype", None), parts.pop("dtype", None))
         return load(cls, pretrained_model_name_or_path, revision, token, cache_dir, local_files_only, parts)
+
+    def to(self, *args, **options):
+        """Move to a device. A `dtype` other than float32 changes nothing, which is told."""
+        _tell_of_types(*args, *options.values())
+        args = tuple(one for one in args if not isinstance(one, torch.dtype))
+        options = {name: one for name, one in options.items() if not isinstance(one, torch.dtype)}
+        return super().to(*args, **options) if args or options else self
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -246,7 +259,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
     def __call__(
         self,
         prompt: str | Sequence[str] = "",
-        references: Sequence[Image.Image] | Image.Image | None = (),
+        references: Sequence[Source] | Source | None = (),
         reference_weights: Sequence[float] | float | None = None,
         text_weight: float = 1.0,
         seed: int = 0,
@@ -257,12 +270,15 @@ class MultimodalGANPipeline(DiffusionPipeline):
         memory_weight: float = 1.0,
         memory_dropped: Sequence[int] = (),
         memory_pinned: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        **others,
     ) -> GANPipelineOutput:
         """Draw.
 
         Args:
             prompt: one prompt or several; an empty one leaves the words out.
-            references: 0 to 4 pictures, shared by all prompts.
+            references: 0 to 4 pictures, shared by all prompts, each as `mmgen.images.open_image` takes it: a path, the
+                bytes of a file, a PIL picture, an array or a tensor; several also as one array or tensor.
             reference_weights: one for each reference, 0 to 2; 1 by default.
             text_weight: 0 to 2.
             seed: 0 to 2**32 - 1. Picture i of each prompt is drawn from seed + i (modulo 2**32), so each can be drawn
@@ -273,16 +289,20 @@ class MultimodalGANPipeline(DiffusionPipeline):
             describe: whether to read the pictures back into words.
             memory_weight: 0 to 2; of what the model looks up in its memory.
             memory_dropped, memory_pinned: numbers of entries that are never looked up, and that always are.
+            generator: as other pipelines of diffusers take it; the seed that it was given is that of the pictures.
+            others: what those pipelines take beside; refused in a sentence where it would mean something else here.
 
         Raises:
             UserError: a number is out of its range, there are more than 4 references, or the model cannot describe.
         """
         prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
-        references = [references] if isinstance(references, Image.Image) else list(references or ())
-        if reference_weights is None:
-            reference_weights = [1.0] * len(references)
-        elif isinstance(reference_weights, (int, float)):
-            reference_weights = [reference_weights]
+        prompts = [one.encode("utf-8", "ignore").decode() if isinstance(one, str) else one for one in prompts]
+        references = _several(references)
+        reference_weights = [1.0] * len(references) if reference_weights is None else _numbers(reference_weights)
+        num_images = _number(others.pop("num_images_per_prompt", num_images))
+        seed = _number(seed) if generator is None else _seed_of(generator)
+        text_weight, truncation, memory_weight = map(_number, (text_weight, truncation, memory_weight))
+        _refuse_others(others)
         self._check(
             prompts,
             references,
@@ -297,6 +317,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         self.check_entries(memory_dropped, memory_pinned)
         if describe:
             self.check_captioner()
+        references = [open_image(one) for one in references]
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
         tokens, shown = self.encode_references(references), self.reference_latents(references)
@@ -669,11 +690,67 @@ class MultimodalGANPipeline(DiffusionPipeline):
             ("The seed", seed, 0, MAX_SEED),
         ):
             if not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value <= high:
-                raise UserError(f"{name} is {value}; give a number from {low} to {high}.")
+                raise UserError(f"{name} is {value!r}; give a number from {low} to {high}.")
         if int(seed) != seed or int(num_images) != num_images:
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):
             raise UserError(f"The output type is {output_type!r}; give pil or pt.")
+
+
+def _several(references) -> list:
+    """References as a list: of one, of none, and of an array or tensor that holds several."""
+    if references is None:
+        return []
+    if isinstance(references, (np.ndarray, torch.Tensor)):
+        return list(references) if references.ndim == 4 else [references]
+    if isinstance(references, (str, Path, bytes, bytearray, memoryview, Image.Image)):
+        return [references]
+    try:
+        return list(references)
+    except TypeError:
+        return [references]
+
+
+def _number(value):
+    """A number of any library as Python's; whatever else as it is."""
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)) and math.prod(value.shape) == 1:
+        return value.item()
+    return float(value) if isinstance(value, (Decimal, Fraction)) else value
+
+
+def _numbers(values) -> list:
+    """One number or several as a list of Python's."""
+    one = _number(values)
+    return [one] if not hasattr(one, "__iter__") or isinstance(one, str) else [_number(value) for value in one]
+
+
+def _seed_of(generator) -> int:
+    """The seed that a torch.Generator was given, within the range that there is here."""
+    if isinstance(generator, (list, tuple)) and len(generator) == 1:
+        generator = generator[0]
+    if not isinstance(generator, torch.Generator):
+        raise UserError("The generator must be one torch.Generator. Or give a seed: picture i is drawn from seed + i.")
+    return generator.initial_seed() % (MAX_SEED + 1)
+
+
+def _refuse_others(others: dict) -> None:
+    """Raise a `UserError` for what other pipelines take and this one does not."""
+    given = {name: value for name, value in others.items() if value is not None}
+    if not given.get("negative_prompt", True):
+        given.pop("negative_prompt")
+    if "negative_prompt" in given:
+        raise UserError("This model draws in one pass, with nothing to be kept away from: leave negative_prompt away.")
+    if given:
+        name = next(iter(given))
+        raise UserError(f"{name} means nothing to this model, which draws in one pass. Leave it away.")
+
+
+def _tell_of_types(*given) -> None:
+    if any(isinstance(one, torch.dtype) and one is not torch.float32 for one in given):
+        warnings.warn(
+            "The weights stay in float32; where the device is quicker in half precision, it is used by itself.",
+            stacklevel=3,
+        )
 
 
 def things_of(words: str) -> list[str]:

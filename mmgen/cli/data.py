@@ -10,7 +10,9 @@ from mmgen.errors import UserError
 
 
 def add_parser(commands) -> None:
-    parser = commands.add_parser("data", help="make a data set", description="Fetch, render and describe a data set.")
+    parser = commands.add_parser(
+        "data", help="make or check a data set", description="Fetch, render, describe or check a data set."
+    )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     emoji = kinds.add_parser(
         "emoji", help="every emoji in nine styles, and icons, with captions and splits (needs npm)"
@@ -31,6 +33,21 @@ def add_parser(commands) -> None:
         kind.add_argument("--output", type=Path, default=Path(default), help=f"folder to write (default {default})")
         kind.add_argument("--seed", type=int, default=0, help="seed of captions and split (default 0)")
         kind.set_defaults(run=run)
+    check = kinds.add_parser(
+        "check", help="say what a training would take, guess and leave out of a folder, without training"
+    )
+    check.add_argument("folder", type=Path, metavar="FOLDER", help="folder, zip, tar or shards of pictures")
+    check.set_defaults(run=_check)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from mmgen.data.folder import load_pairs
+    from mmgen.data.report import Report
+
+    report = Report()
+    splits = load_pairs(arguments.folder, need_text=False, report=report, look=True)
+    print("\n".join(report.lines()))
+    print("Splits: " + ", ".join(f"{name} {len(rows):,}" for name, rows in splits.items()))
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -46,6 +46,7 @@ def _settings(text: str) -> FinetuneSettings:
 def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
     from mmgen.data.folder import load_pairs
+    from mmgen.data.report import Report, changes_since
     from mmgen.pipeline import MAX_SEED
     from mmgen.training.common.control import status
     from mmgen.training.common.run import saved_states
@@ -58,7 +59,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--seed is {settings.seed}; give at most {MAX_SEED}.")
     base = find_checkpoint(arguments.base or default_checkpoint())
     pipe = load_pipeline(base)
-    splits = load_pairs(arguments.data, need_text=False)
+    report = Report()
+    splits = load_pairs(arguments.data, need_text=False, report=report, look=True)
+    print("\n".join(report.lines()), flush=True)
     if "train" not in splits:
         raise UserError(f"{arguments.data} has no split train; it has {', '.join(splits)}. Name one of them train.")
     data = splits["train"]
@@ -67,6 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.output} is done. To go on, start another from it: --base {arguments.output}/pipeline."
         )
     has_state = bool(saved_states(arguments.output))
+    for sentence in changes_since(arguments.output, report, arguments.resume and has_state):
+        print(f"Note: {sentence}", flush=True)
     run_config = settings.run_config(arguments.output, arguments.resume and has_state)
     folder = finetune(run_config, settings, base, pipe, data)
     if (folder / "model_index.json").is_file():

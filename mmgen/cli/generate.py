@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from mmgen.data.words import decode
 from mmgen.errors import UserError
 
 
@@ -59,8 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint(), arguments.device)
     if arguments.memory:
         pipe.use_memory(open_memory(arguments.memory))
+    prompt = _words(arguments.prompt)
     result = pipe(
-        arguments.prompt,
+        prompt,
         references=references,
         reference_weights=arguments.reference_weight,
         text_weight=arguments.text_weight,
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         path = arguments.output
         if arguments.count > 1:
             path = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        text = {"prompt": arguments.prompt, "seed": seed, "truncation": arguments.truncation}
+        text = {"prompt": prompt, "seed": seed, "truncation": arguments.truncation}
         if pipe.has_memory:
             text |= memory_text(arguments.memory_weight, arguments.drop, arguments.pin, shares)
         save_png(image, path, text)
@@ -86,3 +89,15 @@ def run(arguments: argparse.Namespace) -> None:
             print(f"  drawn from entry {share.entry}: {share.label}{style}, {share.share:.0%}")
     for note in result.notes:
         print(f"Note: {note}")
+
+
+def _words(prompt: str) -> str:
+    """A prompt as it was typed: what is not UTF-8 comes in as halves of characters, and is read in its own encoding."""
+    try:
+        prompt.encode()
+        return prompt
+    except UnicodeEncodeError:
+        try:
+            return decode(os.fsencode(prompt))[0]
+        except UnicodeError:
+            return prompt.encode("utf-8", "ignore").decode()

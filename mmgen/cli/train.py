@@ -226,8 +226,12 @@ def _train_split(source: Path, need_text: bool = True):
 def _splits(source: Path, need_text: bool = True):
     """All splits of a source, of which one is for training."""
     from mmgen.data.folder import load_pairs
+    from mmgen.data.report import Report
 
-    splits = load_pairs(source, need_text=need_text)
+    report = Report()
+    splits = load_pairs(source, need_text=need_text, report=report)
+    for line in report.lines():
+        _ranks().print(f"{source}: {line}")
     if "train" not in splits:
         raise UserError(f"{source} has no split train; it has {', '.join(splits)}. Name one of them train.")
     return splits

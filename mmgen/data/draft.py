@@ -6,18 +6,20 @@ import math
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mmgen.data.columns import IMAGES, METADATA
-from mmgen.data.folder import unpack
+from mmgen.data.archives import is_archive, is_zip, packed_tar, plain_tar, unpack, unpacked_size
+from mmgen.data.columns import IMAGES
 from mmgen.data.hub import stream_pairs
-from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, folder_arrivals, unique_names
+from mmgen.data.intake import Arrival, Checked, check, disk_errors_told, source_arrivals, unique_names
 from mmgen.data.pair_folder import Pair, PairFolder
+from mmgen.data.report import Report
+from mmgen.data.tables import is_metadata, may_be_table
+from mmgen.data.words import fold
 from mmgen.errors import UserError
 from mmgen.quota import UNLIMITED, Quota, disk_use
 
@@ -35,10 +37,20 @@ _ARRIVING: set[Path] = set()  # folders that hold pictures on their way in; othe
 
 @dataclass
 class Added:
-    """What came of adding: the names of the new pairs, and a sentence for each thing that was not taken."""
+    """What came of adding.
+
+    Attributes:
+        names: of the new pairs.
+        report: what was taken, guessed and left out.
+        refused: a sentence for each reason for which something was not taken.
+    """
 
     names: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
+
+    @property
+    def refused(self) -> list[str]:
+        return self.report.problems()
 
 
 class Draft(PairFolder):
@@ -72,13 +84,13 @@ class Draft(PairFolder):
         texts = captions if captions is not None else [""] * len(paths)
         arrivals = [Arrival(Path(path), Path(path).name, [text]) for path, text in zip(paths, texts, strict=True)]
         with self._incoming() as scratch:
-            return self._take(arrivals, len(arrivals), scratch, [], on_progress)
+            return self._take(arrivals, len(arrivals), scratch, Report(), on_progress)
 
     def add_files(self, paths: Sequence[Path | str], on_progress: Progress | None = None) -> Added:
         """Add whatever a person drops at once: pictures, captions beside them, metadata, zip files and folders."""
         added, loose = Added(), []
         for path in map(Path, paths):
-            if path.is_dir() or path.suffix.lower() == ".zip":
+            if path.is_dir() or is_archive(path):
                 add = self.add_folder if path.is_dir() else self.add_archive
                 self._gather(added, partial(add, path, on_progress))
             else:
@@ -92,19 +104,20 @@ class Draft(PairFolder):
         return added
 
     def add_archive(self, path: Path | str, on_progress: Progress | None = None) -> Added:
-        """Add a zip file of pictures with `metadata.jsonl`, `metadata.csv` or a `x.txt` beside each `x.png`.
+        """Add a zip or tar file of pictures, laid out as `mmgen.data.folder.load_pairs` reads them, or a shard.
 
         Raises:
-            UserError: it is no zip file, could do harm, is damaged, holds no pictures, or its metadata is wrong.
+            UserError: it is no such file, could do harm, is damaged, holds no pictures, or its metadata is wrong.
         """
         path = Path(path).expanduser()
-        if not path.is_file() or not zipfile.is_zipfile(path):
+        is_tar = path.suffix.lower() == ".tar" or packed_tar(path)
+        if not path.is_file() or not (is_tar or is_zip(path)):
             raise UserError(f"{path.name} is not a zip file, or a damaged one. Make it again, or give the pictures.")
         with self._incoming() as scratch:
             self._refuse_large(path)
-            (scratch / "unpacked").mkdir()
-            unpack(path, scratch / "unpacked")
-            return self._add_below(scratch / "unpacked", path.name, scratch, on_progress, ours=True)
+            if packed_tar(path):
+                path = plain_tar(path, scratch / "tar")
+            return self._add_below(path, path.name, scratch, on_progress, ours=True)
 
     def add_folder(self, path: Path | str, on_progress: Progress | None = None) -> Added:
         """Add copies of the pictures of a folder, laid out as in `add_archive`.
@@ -139,48 +152,59 @@ class Draft(PairFolder):
             UserError: it cannot be reached, there is no such data set, split or column, or the columns cannot be
                 guessed. What was fetched before a connection broke is kept.
         """
-        refused: list[str] = []
-        arrivals = stream_pairs(name, image_column, text_column, revision, split, limit, refused)
+        report = Report()
+        arrivals = stream_pairs(name, image_column, text_column, revision, split, limit, report)
         with self._incoming() as scratch:
-            return self._take(arrivals, limit, scratch, refused, on_progress)
+            return self._take(arrivals, limit, scratch, report, on_progress)
 
     def _gather(self, added: Added, add: Callable[[], Added]) -> None:
         """Add what `add` adds; what it refuses altogether becomes one more sentence."""
         try:
             more = add()
         except UserError as error:
-            more = Added(refused=[str(error)])
+            more = Added()
+            more.report.refuse("", str(error))
         added.names += more.names
-        added.refused += more.refused
+        added.report.add(more.report)
 
     def _add_told(self, files: list[Path], on_progress: Progress | None) -> Added:
-        """Pictures that came loose together with their captions or metadata."""
+        """Pictures that came loose together with their captions or metadata.
+
+        Files of one folder belong together. A browser tells no folders: there names decide, and what is named twice has
+        no caption rather than another's.
+        """
         with self._incoming() as scratch:
             together = scratch / "together"
-            for number, path in enumerate(files):
-                folder = together / str(number) if (together / path.name).exists() else together
+            report = Report()
+            for number, some in enumerate(_groups(files, report)):
+                folder = together / f"{number}" if number else together
                 folder.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / path.name)
+                for path in some:
+                    shutil.copyfile(path, folder / path.name)
             added = self._add_below(together, "what was dropped", scratch, on_progress, ours=True)
-        if not any(path.name in METADATA for path in files):
-            stems = {path.stem for path in files if not _tells(path)}
-            alone = [path.name for path in files if _tells(path) and path.stem not in stems]
-            added.refused += [f"{name} belongs to no picture. Give it the name of its picture." for name in alone]
-        return added
+        report.add(added.report)
+        return Added(added.names, report)
 
     def _add_below(
-        self, folder: Path, title: str, scratch: Path, on_progress: Progress | None, ours: bool = False
+        self, source: Path, title: str, scratch: Path, on_progress: Progress | None, ours: bool = False
     ) -> Added:
-        refused: list[str] = []
-        arrivals = folder_arrivals(folder, title, refused, ours)
-        return self._take(arrivals, len(arrivals), scratch, refused, on_progress)
+        report = Report()
+
+        def unpacked(file: Path) -> Path:
+            self._refuse_large(file)
+            folder = Path(tempfile.mkdtemp(prefix="unpacked-", dir=scratch))
+            unpack(file, folder)
+            return folder
+
+        arrivals = source_arrivals(source, title, report, unpacked, ours)
+        return self._take(arrivals, len(arrivals), scratch, report, on_progress)
 
     def _take(
         self,
         arrivals: Iterable[Arrival],
         count: int,
         scratch: Path,
-        refused: list[str],
+        report: Report,
         on_progress: Progress | None,
     ) -> Added:
         """Check pictures, which may take long and holds nobody up, then take them into the draft at once."""
@@ -189,21 +213,24 @@ class Draft(PairFolder):
         most = int(min(MAX_PAIRS, self._quota.pairs))
         room, bytes_left = most - len(self), self._bytes_left()
         checked: list[Checked] = []
-        for number, item in enumerate(check(arrivals, ready, refused), 1):
+        for number, item in enumerate(check(arrivals, ready, report), 1):
             if item and len(checked) >= room:
-                refused.append(f"There is room for {most:,} pairs: those from {item.name} on are left out.")
+                report.refuse("", f"There is room for {most:,} pairs: those from {item.name} on are left out.")
                 break
             if item:
                 bytes_left -= item.file.stat().st_size
                 if bytes_left < 0:
-                    refused.append(f"{self._full()} Those from {item.name} on are left out.")
+                    report.refuse("", f"{self._full()} Those from {item.name} on are left out.")
                     break
                 checked.append(item)
             if on_progress:
                 on_progress(min(1.0, number / max(1, count)), f"{number:,} pictures read")
         if not checked:
-            return Added([], refused)
-        return Added(self._take_in(checked), refused)
+            return Added([], report)
+        names = self._take_in(checked)
+        report.taken += names
+        report.uncaptioned += [name for name, item in zip(names, checked, strict=True) if not item.captions[0]]
+        return Added(names, report)
 
     def _take_in(self, checked: list[Checked]) -> list[str]:
         with self._change() as pairs:
@@ -230,14 +257,8 @@ class Draft(PairFolder):
 
     def _refuse_large(self, path: Path) -> None:
         """Refuse a zip file that would not fit, before it is unpacked."""
-        if not math.isinf(self._disk):
-            try:
-                with zipfile.ZipFile(path) as packed:
-                    size = sum(entry.file_size for entry in packed.infolist())
-            except (OSError, zipfile.BadZipFile):
-                return  # `unpack` says what is wrong with it.
-            if size > self._bytes_left():
-                raise UserError(f"{path.name} has {size / 1e6:,.0f} MB unpacked, too much here. {self._full()}")
+        if not math.isinf(self._disk) and (size := unpacked_size(path)) > self._bytes_left():
+            raise UserError(f"{path.name} has {size / 1e6:,.0f} MB unpacked, too much here. {self._full()}")
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:
@@ -257,5 +278,34 @@ class Draft(PairFolder):
 
 
 def _tells(path: Path) -> bool:
-    """Whether a file tells of pictures: captions beside one, or metadata."""
-    return path.suffix.lower() == ".txt" or path.name in METADATA
+    """Whether a file may tell of pictures: captions beside one, or metadata."""
+    return path.suffix.lower() in (".txt", ".caption", ".cap", ".json") or may_be_table(path.name)
+
+
+def _groups(files: list[Path], report: Report) -> list[list[Path]]:
+    """Files that were dropped at once, by where they belong together."""
+    folders: dict[Path, list[Path]] = {}
+    for path in files:
+        folders.setdefault(path.parent, []).append(path)
+    whole = [some for some in folders.values() if any(map(_tells, some)) and not all(map(_tells, some))]
+    alone = [path for some in folders.values() if some not in whole for path in some]
+    groups, seen = [list(some) for some in whole], set()
+    rest: list[Path] = []
+    tells = [path for path in alone if _tells(path)]
+    images = [fold(path.stem) for path in alone if not _tells(path)]
+    words = [(fold(path.name)) for path in tells]
+    for path in alone:
+        stem = fold(path.stem)
+        if not _tells(path):
+            key = fold(path.name)
+            if key in seen:
+                groups.append([path])
+            else:
+                rest.append(path)
+            seen.add(key)
+        elif is_metadata(path.name) or (words.count(fold(path.name)) == 1 and images.count(stem) <= 1):
+            rest.append(path)
+        else:
+            why = "is there with more than one picture of its name. Drop a zip or the folders, to tell them apart."
+            report.leave_out(path.name, why)
+    return [rest, *groups] if rest or len(groups) != 1 else groups

@@ -11,16 +11,24 @@ from pathlib import Path
 import datasets
 from datasets.utils.file_utils import xopen
 from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
 
+from mmgen.data.columns import column_key
 from mmgen.data.intake import Arrival
+from mmgen.data.report import Report
 from mmgen.errors import UserError
 from mmgen.images import MAX_BYTES
 from mmgen.space import on_space
 
 CAPTION_COLUMNS = ("text", "caption", "captions", "prompt", "description", "sentence", "title", "label", "name")
 IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _ON_THE_HUB = re.compile(r"(zip://[^:]*::)?hf://datasets/")
 
 
@@ -31,20 +39,24 @@ def stream_pairs(
     revision: str | None,
     split: str,
     limit: int,
-    refused: list[str],
+    report: Report,
 ) -> Iterator[Arrival]:
     """The first `limit` pairs of a data set. Nothing that comes with a data set is run as code, and none is unpickled.
 
     Args:
         name: `user/name` on the Hub, always there and never a folder here; or a `Path` of a folder here.
         image_column, text_column: guessed where None; a data set without captions gives pictures alone.
-        refused: takes a sentence for each row without a picture, and one if the rest could not be fetched.
+        report: takes the columns that were guessed, each row without a picture, and whether the rest could be fetched.
 
     Raises:
         UserError: it cannot be reached, there is no such data set, split or column, or the columns cannot be guessed.
     """
     rows, image, caption = _open(name, image_column, text_column, revision, split)
     features = rows.features
+    if caption is None:
+        report.guess(f"{name} has no column of captions.")
+    elif not text_column and caption != "text":
+        report.guess(f"The captions of {name} were read from its column {caption}.")
     labels = features[caption] if caption and isinstance(features[caption], datasets.ClassLabel) else None
     count = 0
     try:
@@ -53,13 +65,13 @@ def stream_pairs(
             try:
                 source, file_name = _image(row[image], local=isinstance(name, Path))
             except UserError as error:
-                refused.append(f"Row {number} of {name} {error}")
+                report.refuse(f"Row {number} of {name}", str(error))
                 continue
             yield Arrival(source, file_name or f"{number:05}", _captions(row.get(caption), labels))
     except Exception as error:  # whatever the network, the Hub's client or a decoder of tables raises
         if count == 0:
             raise _explained(error, name, split) from error
-        refused.append(f"The rest of {name} could not be fetched after {count:,} rows ({_first_line(error)}).")
+        report.refuse("The rest", f"of {name} could not be fetched after {count:,} rows ({_first_line(error)}).")
 
 
 def _open(
@@ -72,7 +84,7 @@ def _open(
         address = str(name.resolve())
     else:
         name = name.strip().removeprefix("https://huggingface.co/datasets/").strip("/")
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise UserError(f"{name[:100] or 'Nothing'} is not the name of a data set. Name one as user/name.")
         address = f"hf://datasets/{name}"  # which, unlike the name alone, never means a folder here
     try:
@@ -95,6 +107,15 @@ def _open(
     return rows.cast_column(image, datasets.Image(decode=False)), image, caption
 
 
+def _is_name(name: str) -> bool:
+    """Whether the Hub's client takes a text for `user/name`."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1 and name.isascii()
+
+
 def _token() -> bool | None:
     """Nobody's on a Space, where that of the machine would read its owner's own data for strangers."""
     return False if on_space() else None
@@ -107,7 +128,7 @@ def _column(features, wanted: str | None, usual: tuple[str, ...], fits, what: st
             raise UserError(f"{name} has no column {wanted} of {what}. It has {columns}; name one of them.")
         return wanted
     able = [column for column, kind in features.items() if fits(kind)]
-    known = sorted((column for column in able if column.lower() in usual), key=lambda x: usual.index(x.lower()))
+    known = sorted((column for column in able if column_key(column) in usual), key=lambda x: usual.index(column_key(x)))
     if known or len(able) == 1:
         return (known or able)[0]
     if what == "captions" and not able:

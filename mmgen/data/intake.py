@@ -15,8 +15,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from mmgen.data.columns import IMAGES
-from mmgen.data.folder import captions_of, read_rows
+from mmgen.data.columns import KEPT_IMAGES
+from mmgen.data.folder import Unpacker, nothing_found, read_source, record_of
+from mmgen.data.report import Report
+from mmgen.data.shards import content_of, name_at
 from mmgen.errors import UserError
 from mmgen.images import open_image
 
@@ -42,7 +44,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  #
 class Arrival(NamedTuple):
     """A picture that is offered, with what is known of it."""
 
-    source: Path | bytes
+    source: Path | bytes | str  # of a shard's picture its place, as `mmgen.data.shards` gives it
     name: str  # the file's own name, or "" if it has none
     captions: list[str]
     machine_written: bool = False
@@ -60,8 +62,8 @@ class Checked(NamedTuple):
     scaled_from: tuple[int, int] | None  # its own width and height, if it was scaled down
 
 
-def check(arrivals: Iterable[Arrival], folder: Path, refused: list[str]) -> Iterator[Checked | None]:
-    """Put each picture that can be read into `folder`; add a sentence to `refused` for, and give None for, each other.
+def check(arrivals: Iterable[Arrival], folder: Path, report: Report) -> Iterator[Checked | None]:
+    """Put each picture that can be read into `folder`; tell `report` of, and give None for, each other.
 
     Pictures larger than `KEPT_SIDE` are scaled down, and kinds that are not in `IMAGES` saved again; all others are
     kept to the byte.
@@ -70,23 +72,24 @@ def check(arrivals: Iterable[Arrival], folder: Path, refused: list[str]) -> Iter
         try:
             yield _check(arrival, folder / str(number))
         except UserError as error:
-            refused.append(str(error))
+            report.refuse(arrival.name, str(error))
             yield None
         except OSError as error:
             if error.errno in _FULL:
                 raise
-            refused.append(f"{arrival.name} cannot be read ({error.strerror or error}). Check its permissions.")
+            report.leave_out(arrival.name, f"cannot be read ({error.strerror or error}). Check its permissions.")
             yield None
 
 
 def _check(arrival: Arrival, target: Path) -> Checked:
-    source, name = arrival.source, safe_name(arrival.name)
+    source = content_of(arrival.source) if isinstance(arrival.source, str) else arrival.source
+    name = safe_name(arrival.name)
     image = open_image(source, arrival.name or "A picture")
     suffix = Path(name).suffix.lower()
     scaled_from = arrival.scaled_from
-    if suffix not in IMAGES:
+    if suffix not in KEPT_IMAGES:
         suffix = _suffix(source)
-    if max(image.size) > KEPT_SIDE or suffix not in IMAGES:
+    if max(image.size) > KEPT_SIDE or suffix not in KEPT_IMAGES:
         if max(image.size) > KEPT_SIDE:
             scaled_from = scaled_from or image.size
             image = _scaled(image)
@@ -100,7 +103,7 @@ def _check(arrival: Arrival, target: Path) -> Checked:
     else:
         shutil.copyfile(source, target)
     captions = list(dict.fromkeys(words for caption in arrival.captions if (words := clean(caption)))) or [""]
-    stem = Path(name).stem if Path(name).suffix.lower() in IMAGES else name
+    stem = Path(name).stem if Path(name).suffix.lower() in KEPT_IMAGES else name
     return Checked(target, stem + suffix, captions, arrival.machine_written, scaled_from)
 
 
@@ -111,8 +114,11 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 
 def _suffix(source: Path | bytes) -> str:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return _SUFFIXES.get(image.format or "", "")
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _SUFFIXES.get(image.format or "", "")
+    except OSError:  # One of the kinds that Pillow itself does not know.
+        return ""
 
 
 def _format(suffix: str) -> str:
@@ -152,47 +158,31 @@ def unique_names(names: Iterable[str], taken: Iterable[str]) -> Iterator[str]:
         yield wanted
 
 
-def folder_arrivals(folder: Path, title: str, refused: list[str], ours: bool = False) -> list[Arrival]:
-    """The pictures of a folder with their captions, as `mmgen.data.folder` reads them, each once.
+def source_arrivals(source: Path, title: str, report: Report, unpacker: Unpacker, ours: bool = False) -> list[Arrival]:
+    """The pictures of a folder, an archive or shards with their captions, as `mmgen.data.folder` reads them, each once.
 
     Args:
-        title: what to call the folder in messages.
-        refused: takes a sentence for what cannot be taken while the rest can.
+        title: what to call it in messages.
+        report: takes what was guessed, and what cannot be taken while the rest can.
         ours: whether the files may be moved away.
 
     Raises:
         UserError: there are none, or the metadata cannot be read.
     """
     found: dict[str, Arrival] = {}
-    missing, wrong = [], []
-    for where, path, record in read_rows(folder):
-        if not os.path.isfile(path) and (folder / Path(path).name).is_file():
-            path = str(folder.resolve() / Path(path).name)  # files dropped by hand come without their folders
-        if not os.path.isfile(path):
-            missing.append(where)
-            continue
+    wrong = Report()
+    for row in read_source(source, report, wrong, unpacker):
         try:
-            captions = captions_of(where, record)
+            captions = record_of(row)["captions"]
         except UserError as error:
-            wrong.append(str(error))
+            wrong.refuse(row.where, str(error))
             continue
-        written = str(record.get("machine_written")).lower() in ("true", "1")
-        arrival = found.setdefault(path, Arrival(Path(path), Path(path).name, [], written, ours, _size(record)))
-        arrival.captions.extend(captions)
-    if missing:
-        more = f"; the same goes for {len(missing) - 1} more" if len(missing) > 1 else ""
-        wrong.append(f"{missing[0]} is not there{more}. Put it there, or remove its row.")
+        written = str(row.record.get("machine_written")).lower() in ("true", "1")
+        new = Arrival(row.path, name_at(row.path), [], written, ours, _size(row.record))
+        found.setdefault(row.path, new).captions.extend(captions)
     if not found:
-        raise UserError(
-            wrong[-1]
-            if wrong
-            else f"There are no pictures in {title}, or its metadata names none. Put pictures into it and try again."
-        )
-    unnamed = [path for path in _images_below(folder) if str(path) not in found]
-    if unnamed:
-        count = "1 picture is" if len(unnamed) == 1 else f"{len(unnamed):,} pictures are"
-        wrong.append(f"{count} not in the metadata of {title} and left out, {unnamed[0].name} first.")
-    refused += wrong
+        raise nothing_found(title, wrong)
+    report.add(wrong)
     return list(found.values())
 
 
@@ -201,14 +191,6 @@ def _size(record: dict) -> tuple[int, int] | None:
     if isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size):
         return size[0], size[1]
     return None
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder.resolve()):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        for name in sorted(files):
-            if Path(name).suffix.lower() in IMAGES and not name.startswith("."):
-                yield Path(place, name)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 from safetensors import safe_open
 
+from mmgen.data.words import decode
 from mmgen.errors import UserError
 from mmgen.hub.index import read_index
 from mmgen.hub.licences import OTHER, strictest
@@ -96,7 +97,7 @@ def _brought(file: Path) -> tuple[dict, str]:
     if not file.is_file():
         return {}, ""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = decode(file.read_bytes())[0]
         head = _HEAD.match(text)
         metadata = yaml.safe_load(head[1]) if head else {}
         if not isinstance(metadata or {}, dict):

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, RepoFile, hf_hub_download, scan_cache_dir, snapshot_download
 from huggingface_hub.errors import CacheNotFound, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
 from mmgen.errors import UserError
@@ -18,15 +19,21 @@ from mmgen.hub.explain import explained, first_line, is_network
 from mmgen.hub.index import read_index
 from mmgen.parts import FILES, INDEX, PARTS, PICKLES
 
-_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w][\w./-]{0,254}))?", re.ASCII)
+_REVISION = re.compile(r"[\w][\w./-]{0,254}", re.ASCII)
+_SECONDS = 5
+"""How long the Hub may take to answer at all, before what was fetched earlier is looked for."""
 
 
 def split_name(text: str) -> tuple[str, str | None] | None:
-    """`user/name` or `user/name@revision` -> name and revision; None for anything else."""
-    match = _NAME.fullmatch(text)
-    if not match or match[1].endswith((".git", ".", "-")) or "--" in match[1] or ".." in match[1]:
+    """`user/name` or `user/name@revision` -> name and revision; None for what the Hub's client takes for none."""
+    name, at, revision = text.partition("@")
+    if name.count("/") != 1 or not name.isascii() or (at and not _REVISION.fullmatch(revision)):
         return None
-    return match[1], match[2]
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name, revision or None
 
 
 def fetch(
@@ -55,8 +62,8 @@ def fetch(
     """
     place: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_dir}
     place |= {"most_bytes": most_bytes, "on_progress": on_progress}
-    told = ""
-    for local in (local_files_only, local_files_only, True):
+    told = "" if local_files_only else _unreached(name, revision, token)
+    for local in (True,) if told else (local_files_only, local_files_only, True):
         try:
             return _fetch(name, local_files_only=local, **place)
         except UserError:
@@ -69,6 +76,21 @@ def fetch(
             if not is_network(error):
                 break
     raise UserError(told)  # Out here, as the client's errors carry the request with the token.
+
+
+def _unreached(name: str, revision: str | None, token: str | bool | None) -> str:
+    """A sentence if the Hub does not answer; the client's own calls would try again for most of a minute."""
+    for last in (False, True):
+        try:
+            HfApi(token=token).model_info(name, revision=revision, timeout=_SECONDS)
+            return ""
+        except Exception as error:  # What else is wrong is told by what fetches.
+            if not is_network(error):
+                return ""
+            if last:
+                return explained(error, name, publishing=False)
+            time.sleep(0.5)
+    return ""
 
 
 def _fetch(

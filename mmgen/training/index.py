@@ -25,6 +25,7 @@ from tqdm import tqdm
 from mmgen.data.folder import load_pairs
 from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import safe_name
+from mmgen.data.report import Report
 from mmgen.data.shards import PATTERN, file_of, open_image_at
 from mmgen.datasets import recolour
 from mmgen.devices import autocast
@@ -111,7 +112,7 @@ def _fetched(name: str, split: str, folder: Path) -> Path:
     if (folder / "whole").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    refused: list[str] = []
+    report = Report()
     table = folder / "metadata.jsonl"
     lines = (
         [line for line in table.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
@@ -119,7 +120,7 @@ def _fetched(name: str, split: str, folder: Path) -> Path:
         else []
     )
     table.write_text("".join(lines), encoding="utf-8")
-    arrivals = stream_pairs(name, None, None, None, split, sys.maxsize, refused)
+    arrivals = stream_pairs(name, None, None, None, split, sys.maxsize, report)
     with open(table, "a", encoding="utf-8") as handle:
         for number, arrival in enumerate(tqdm(arrivals, desc="fetching pictures", unit="img")):
             if number < len(lines):
@@ -134,8 +135,8 @@ def _fetched(name: str, split: str, folder: Path) -> Path:
                 (folder / file).write_bytes(content)
             handle.write(json.dumps({"file_name": file, "captions": arrival.captions}, ensure_ascii=False) + "\n")
             handle.flush()
-    if refused:
-        print(f"Note: {len(refused):,} rows of {name} were left out. {refused[0]}", file=sys.stderr)
+    for sentence in (*report.warnings(), *report.problems()):
+        print(f"Note: {sentence}", file=sys.stderr)
     (folder / "whole").touch()
     return folder
 

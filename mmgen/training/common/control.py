@@ -18,6 +18,7 @@ from mmgen.io import FileLock, is_locked, read_json, write_json, write_text
 
 COMMANDS = ("pause", "stop")
 DISK_FULL = "The disk is full. The last saved state is kept; make room, then resume."
+DISK_FULL_AT_ONCE = "The disk is full, and nothing had been saved yet. Make room, then start again."
 
 _REPORT_SECONDS, _LISTEN_SECONDS, _LOCK_SECONDS = 0.5, 0.2, 2.0
 
@@ -152,7 +153,7 @@ def explain(error: BaseException, folder: Path) -> str:
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if is_disk_full(error):
-        return DISK_FULL
+        return DISK_FULL if any(Path(folder).glob("state-*")) else DISK_FULL_AT_ONCE
     if isinstance(error, OSError):
         return f"{error.filename or folder} cannot be used ({error.strerror or error}). Check it, then resume."
     if isinstance(error, MemoryError):

@@ -244,13 +244,15 @@ class Run:
         """Save the state beside the older one, and put it in place only when it is whole.
 
         Raises:
-            UserError: the training has diverged; the last good state stays.
+            UserError: the training has diverged; the last good state stays, if there is one.
         """
         values = (value for module in self._kept.values() for value in module.parameters())
         if not all(bool(value.isfinite().all()) for value in values):
+            kept = "The last good state is kept; add --resume and a smaller learning rate to go on from it."
+            if not saved_states(self.output):
+                kept = "Nothing had been saved yet; start again with a smaller learning rate."
             raise UserError(
-                f"The training diverged before step {self.step}: there are weights that are no numbers. The last good "
-                "state is kept; add --resume and a smaller learning rate to go on from it."
+                f"The training diverged before step {self.step}: there are weights that are no numbers. {kept}"
             )
         final = self.output / f"state-{self.step:08d}"
         part = self.output / "state.part"

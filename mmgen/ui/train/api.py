@@ -15,7 +15,7 @@ from mmgen.training.finetune.settings import FinetuneSettings
 from mmgen.ui.common.context import PAIRS_QUEUE, Context
 from mmgen.ui.train.pairs import NOT_UPLOADED
 from mmgen.ui.train.start import TrainingRequest, settings_of
-from mmgen.ui.train.words import STATES
+from mmgen.ui.train.words import state_words
 from mmgen.ui.web.files import hand_out, uploaded_path
 from mmgen.ui.web.owner import owner_of
 
@@ -40,7 +40,8 @@ def build(context: Context) -> None:
             draft: what to add to, as an earlier call gave it; a new one by default.
 
         Returns:
-            The draft, and a dictionary of its pairs, the findings, and a sentence for each thing that was refused.
+            The draft, and a dictionary of its pairs, the findings, a sentence for each reason for which something was
+            refused, and the whole report: what was taken, guessed and left out.
         """
         owner = owner_of(request)
         with _told():
@@ -58,6 +59,7 @@ def build(context: Context) -> None:
                     {"kind": one.kind, "names": one.names, "sentence": one.sentence} for one in checkup.findings()
                 ],
                 "refused": added.refused,
+                "report": added.report.as_dict(),
             }
 
     def start_training(
@@ -195,7 +197,7 @@ def _state(drafts: DraftService, owner: str, job_id: str) -> dict[str, Any]:
         "job": job.id,
         "name": job.name,
         "state": state,
-        "said": STATES[state],
+        "said": state_words(state, job.result is not None),
         "position": jobs.position(job.id),
         "result": job.result is not None,
         "error": job.error,

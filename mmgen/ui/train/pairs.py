@@ -279,12 +279,13 @@ class Pairs:
 
 def told(added: Added) -> str:
     """What came of adding, as HTML."""
-    count, refused = len(added.names), added.refused
+    count, refused, warnings = len(added.names), added.refused, added.report.warnings()
     words = f"{count:,} {'picture' if count == 1 else 'pictures'} added." if count else ""
-    if not refused:
+    if not refused and not warnings:
         return note(words or "There was nothing to add.")
     more = [f"And {len(refused) - _MAX_TOLD:,} more were not taken."] if len(refused) > _MAX_TOLD else []
-    return note(words) + "".join(problem(one) for one in [*refused[:_MAX_TOLD], *more])
+    notes = "".join(map(note, filter(None, [words, *warnings[:_MAX_TOLD]])))
+    return notes + "".join(problem(one) for one in [*refused[:_MAX_TOLD], *more])
 
 
 def captioned(written: int, failed: int) -> str:

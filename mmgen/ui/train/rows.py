@@ -14,7 +14,7 @@ from mmgen.data.draft import Draft, Pair
 from mmgen.errors import UserError
 from mmgen.jobs import Job
 from mmgen.services.drafts import Checkup
-from mmgen.ui.train.words import STATES, facts, place
+from mmgen.ui.train.words import facts, place, state_words
 
 PAGE = 20
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -93,7 +93,7 @@ def _job(job: Job, state: str, watched: str, position: Callable[[str], int | Non
         "id": job.id,
         "name": job.name,
         "state": state,
-        "said": STATES[state],
+        "said": state_words(state, bool(job.result)),
         "facts": words,
         "result": bool(job.result),
         "watched": job.id == watched,

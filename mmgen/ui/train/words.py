@@ -19,12 +19,19 @@ STATES = {
     "interrupted": "Cut off",
 }
 
+STOPPED_AT_ONCE = "Stopped before anything was learned"
+
 _BUSY = ("queued", "running")
 
 
 def is_busy(state: str) -> bool:
     """Whether a job moves by itself, so that it is worth looking again."""
     return state in _BUSY
+
+
+def state_words(state: str, has_result: bool) -> str:
+    """A job's state in words; of one that was stopped, whether anything of it is there."""
+    return STOPPED_AT_ONCE if state == "stopped" and not has_result else STATES[state]
 
 
 def duration(seconds: float) -> str:
@@ -92,7 +99,7 @@ def card(job: Job, position: int | None) -> str:
     done = 1.0 if state == "done" else share_done(status)
     kind = "problem" if state in ("failed", "interrupted") else "note"
     return (
-        f'<div class="head"><h3>{escape(job.name)}</h3>{badge(state)}</div>'
+        f'<div class="head"><h3>{escape(job.name)}</h3>{badge(state, bool(job.result))}</div>'
         f'<div class="bar {state}" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{round(100 * done)}"><i style="width:{100 * done:.1f}%"></i></div>'
         f'<p class="facts">{escape(facts(status, state))}</p>'
@@ -100,9 +107,9 @@ def card(job: Job, position: int | None) -> str:
     )
 
 
-def badge(state: str) -> str:
+def badge(state: str, has_result: bool) -> str:
     """A state as HTML."""
-    return f'<span class="badge {state}">{STATES[state]}</span>'
+    return f'<span class="badge {state}">{state_words(state, has_result)}</span>'
 
 
 def summary(jobs: list[tuple[Job, str]]) -> str:
