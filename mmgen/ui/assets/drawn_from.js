@@ -90,6 +90,10 @@ const draw = (value) => {
         const here = focused.isConnected && !focused.hidden;
         (here ? focused : (list.querySelector(".drop") ?? (reset.hidden ? copy : reset))).focus();
     }
+    ask(value);
+};
+
+const ask = (value) => {
     clearTimeout(resting);
     const missing = value.entries.filter((item) => !pictures.has(item.picture)).map((item) => item.entry);
     if (missing.length) resting = setTimeout(() => trigger("thumbnails", {entries: missing}), REST);
@@ -97,7 +101,10 @@ const draw = (value) => {
 
 document.addEventListener("mmgen-thumbnails", (event) => {
     for (const [key, picture] of Object.entries(event.detail)) pictures.set(key, picture);
-    if (props.value) for (const item of props.value.entries) rows.get(item.entry)?.fill(item);
+    if (!props.value) return;
+    for (const item of props.value.entries) rows.get(item.entry)?.fill(item);
+    // What was asked for while these were on their way was not heard.
+    if (Object.keys(event.detail).length) ask(props.value);
 });
 
 start(draw, () => {
