@@ -68,6 +68,7 @@ class AdversarialStep:
     ):
         self.run, self.discriminator, self.optimizer = run, discriminator, optimizer
         self.preview, self.preview_optimizer = preview, preview_optimizer
+        self.is_prepared = False
         self.cnn, self.autoencoder = cnn, autoencoder
         self.loss, self.learning_rate, self.size = loss, learning_rate, size
 
@@ -131,6 +132,8 @@ class AdversarialStep:
 
         Of a run that has a time it takes a tenth at most.
         """
+        if self.is_prepared:  # Known here, as asking a GPU for `steps` would make every step wait for it.
+            return
         learner = self.run.accelerator.unwrap_model(self.preview)
         minutes = self.run.config.minutes
         deadline = time.monotonic() + (6 * minutes if minutes else math.inf)
@@ -144,7 +147,8 @@ class AdversarialStep:
             self.run.average(late)  # Over all processes, so that they end together.
             if late > 0:
                 break
-        learner.steps.fill_(max(int(learner.steps), PREVIEW_STEPS))
+        learner.steps.clamp_(min=PREVIEW_STEPS)
+        self.is_prepared = True
 
     def teach_preview(self, latents: torch.Tensor, rate: float) -> None:
         """Let the preview decoder learn what the frozen image decoder makes of latents [n, C, h, w]."""
