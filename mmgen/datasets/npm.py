@@ -6,13 +6,13 @@ import base64
 import hashlib
 import json
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mmgen.datasets.pinned import fetch_pinned
 from mmgen.errors import UserError
 from mmgen.io import write_json
 
@@ -56,26 +56,11 @@ def fetch(package: NpmPackage, folder: Path) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise UserError("npm was not found. Install Node.js (it brings npm) and run the command again.")
-    command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent"]
-    done = subprocess.run(
-        [*command, "--pack-destination", str(folder.resolve())],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
+    pinned = f"{package.name}@{package.version}"
+    command = [npm, "pack", pinned, "--ignore-scripts", "--silent", "--pack-destination", str(folder.resolve())]
+    return fetch_pinned(
+        pinned, path, command, lambda one: _integrity(one) == package.integrity, "; what has arrived is kept."
     )
-    if done.returncode != 0 or not path.is_file():
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(
-            f"{package.name}@{package.version} could not be fetched ({last}). Check the network and run the command "
-            "again; what has arrived is kept."
-        )
-    if _integrity(path) != package.integrity:
-        path.unlink()
-        raise UserError(
-            f"{package.name}@{package.version} arrived with another checksum than the pinned one and was deleted. "
-            "Run the command again; if it happens twice, do not trust the source."
-        )
-    return path
 
 
 def reduce(package: NpmPackage, source: Path, target: Path, wanted: Callable[[str], bool]) -> Path:

