@@ -38,7 +38,7 @@ def test_pictures_become_a_model_that_draws(open_page, tmp_path):
 
     captions.nth(1).click()
     captions.nth(1).press_sequentially(TYPED)  # It is saved without being left.
-    expect(page.locator("#pairs-said .note")).to_have_text("Saved.", timeout=WAIT)
+    expect(page.locator("#pairs-said .note").first).to_have_text("Saved.", timeout=WAIT)
     page.get_by_role("button", name="Check my pairs").click()
     expect(page.locator("#findings")).to_contain_text("3 pictures have no caption", timeout=WAIT)
     expect(page.locator("#pairs .problems li", has_text="No caption")).to_have_count(3)
