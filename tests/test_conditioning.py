@@ -73,19 +73,22 @@ def views(cnn: PyramidCNN, images: torch.Tensor) -> list[list[torch.Tensor]]:
 
 def test_a_score_depends_on_its_own_condition_alone(cnn, discriminator):
     images, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    scores = discriminator(views(cnn, images), condition)
+    scores = torch.cat(discriminator(views(cnn, images), [condition, condition]), dim=1)
     other = condition.clone()
     other[1] = torch.randn(6)
-    changed = discriminator(views(cnn, images), other)
+    changed = torch.cat(discriminator(views(cnn, images), [other, other]), dim=1)
     torch.testing.assert_close(changed[[0, 2]], scores[[0, 2]])
     assert scores.shape == (3, 8) and ((changed[1] - scores[1]).abs() > 1e-5).all()
 
 
 def test_a_score_does_not_depend_on_the_other_pictures(cnn, discriminator):
     images, condition = torch.rand(3, 3, 64, 64) * 2 - 1, torch.randn(3, 6)
-    together = discriminator(views(cnn, images), condition)
-    alone = torch.cat([discriminator(views(cnn, images[i : i + 1]), condition[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    whole, crop = views(cnn, images)
+    together = discriminator([whole, [x[:2] for x in crop]], [condition, condition[:2]])  # Views of fewer images too.
+    alone = [discriminator(views(cnn, images[i : i + 1]), [condition[i : i + 1]] * 2) for i in range(3)]
+    assert [len(scores) for scores in together] == [3, 2]
+    torch.testing.assert_close(together[0], torch.cat([scores[0] for scores in alone]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together[1], torch.cat([scores[1] for scores in alone[:2]]), atol=1e-5, rtol=1e-4)
 
 
 def test_the_loss_of_one_sample_leaves_the_scores_of_the_others_alone():
@@ -292,11 +295,11 @@ def test_images_are_clipped_before_they_are_made_smaller(against):
 
 
 def test_the_whole_and_a_native_crop_are_seen(against):
-    latents = torch.randn(2, 4, 8, 8)
+    latents = torch.randn(6, 4, 8, 8)
     whole, crop = against.views(latents, (3, 2, 4))
-    assert whole.shape == crop.shape == (2, 4, 64, 64)
+    assert whole.shape == (6, 4, 64, 64) and crop.shape == (2, 4, 64, 64)
     torch.testing.assert_close(whole, against.preview(latents).clamp(-1, 1))
-    torch.testing.assert_close(crop, against.decode(latents[..., 3:7, 2:6]))
+    torch.testing.assert_close(crop, against.decode(latents[:2, :, 3:7, 2:6]))
     top, left, side = against.corner(latents)
     assert side == 4 and 0 <= top <= 4 and 0 <= left <= 4
     assert against.corner(torch.randn(1, 4, 2, 2)) == (0, 0, 2)  # An image smaller than the crop is seen whole.

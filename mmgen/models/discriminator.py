@@ -31,14 +31,20 @@ class Discriminator(nn.Module):
         self.mixing = FixedMixing(channels, width, seed)
         self.heads = nn.ModuleList(Head(width, condition_channels) for _ in range(views) for _ in channels)
 
-    def forward(self, views: list[list[torch.Tensor]], condition: torch.Tensor) -> torch.Tensor:
-        """Feature maps of the views of N images, and conditions [N, condition_channels] -> scores [N, views * scales].
+    def forward(self, views: list[list[torch.Tensor]], conditions: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Feature maps of views, and the conditions of what they show -> scores [n, scales] of each view.
 
         Args:
-            views: of each view its maps, fine to coarse.
+            views: of each view its maps, fine to coarse, of n images; n may differ from view to view.
+            conditions: of each view [n, condition_channels].
         """
-        mixed = [x for maps in views for x in self.mixing(maps)]
-        return torch.stack([head(x, condition) for head, x in zip(self.heads, mixed, strict=True)], dim=1)
+        scales = len(self.heads) // len(views)
+        scores = []
+        for number, (maps, condition) in enumerate(zip(views, conditions, strict=True)):
+            heads = self.heads[number * scales : (number + 1) * scales]
+            pairs = zip(heads, self.mixing(maps), strict=True)
+            scores.append(torch.stack([head(x, condition) for head, x in pairs], dim=1))
+        return scores
 
 
 class FixedMixing(nn.Module):

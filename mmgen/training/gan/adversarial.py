@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,8 @@ VALUES = ("adversarial", "features", "discriminator", "real", "fake", "mismatche
 VIEWS = 2
 """What the discriminator sees of an image: the whole, made smaller, and a crop at its native size."""
 
+CROPPED = 4
+"""One of so many images of a batch is seen by a crop too: that one is decoded, which is most of what a view costs."""
 
 PREVIEW_STEPS, PREVIEW_BATCH = 160, 16
 """How long the preview decoder learns before the first adversarial step, and on how many latents a step."""
@@ -40,6 +43,11 @@ PREVIEWED = 3
 
 PREVIEW_LEARNING_RATE = 1e-3
 """Of the preview decoder at first; half of it later."""
+
+
+def mean(values: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Of scalars."""
+    return torch.stack(list(values)).mean()
 
 
 class AdversarialStep:
@@ -83,7 +91,7 @@ class AdversarialStep:
         Returns:
             The generator's adversarial loss against the discriminator so trained, its feature loss, and the `VALUES`.
         """
-        # Decode what is real and what is drawn, the whole and one crop of each.
+        # Decode what is real and what is drawn: the whole of each, and a crop of some.
         self.teach_preview(latents.detach()[:PREVIEWED], 0.5 * PREVIEW_LEARNING_RATE)
         corner = self.corner(latents)
         fake_views = self.views(latents, corner, image_decoder)
@@ -94,7 +102,7 @@ class AdversarialStep:
         ground = torch.rand(len(latents), 3, 1, 1, device=latents.device) * 2 - 1
         real_maps, fake_maps = [], []
         for real, fake in zip(real_views, fake_views, strict=True):
-            real, fake = augment_pair(composite(real, ground), composite(fake, ground))
+            real, fake = augment_pair(composite(real, ground[: len(real)]), composite(fake, ground[: len(fake)]))
             with torch.no_grad():
                 real_maps.append(image_maps(self.cnn, real, self.size))
             fake_maps.append(image_maps(self.cnn, fake, self.size))
@@ -105,11 +113,15 @@ class AdversarialStep:
             [torch.cat([r, f.detach(), r]) for r, f in zip(reals, fakes, strict=True)]
             for reals, fakes in zip(real_maps, fake_maps, strict=True)
         ]
-        condition = batch.discriminator_condition
+        shown = [len(view) for view in fake_views]  # The first ones of the batch.
+        condition, wrong = batch.discriminator_condition, batch.discriminator_condition[batch.mismatch_index]
         with self.run.accelerator.autocast():
-            scores = self.discriminator(together, torch.cat([condition, condition, condition[batch.mismatch_index]]))
-        real_scores, fake_scores, mismatched_scores = scores.float().chunk(3)
-        loss = discriminator_loss(self.loss, real_scores, fake_scores, mismatched_scores, batch.has_mismatch)
+            scores = self.discriminator(together, [torch.cat([condition[:n], condition[:n], wrong[:n]]) for n in shown])
+        real_scores, fake_scores, mismatched_scores = zip(*(score.float().chunk(3) for score in scores), strict=True)
+        loss = mean(
+            discriminator_loss(self.loss, real, fake, mismatched, batch.has_mismatch[: len(real)])
+            for real, fake, mismatched in zip(real_scores, fake_scores, mismatched_scores, strict=True)
+        )
         self.run.accelerator.backward(loss)
         step_with_rate([self.optimizer], self.run.learning_rate(self.learning_rate))
 
@@ -118,13 +130,16 @@ class AdversarialStep:
         learning = [parameter for parameter in opponent.parameters() if parameter.requires_grad]
         opponent.requires_grad_(False)
         with self.run.accelerator.autocast():
-            faced = opponent(fake_maps, condition).float()
+            faced = opponent(fake_maps, [condition[:n] for n in shown])
         for parameter in learning:
             parameter.requires_grad_(True)
-        adversarial = generator_loss(self.loss, real_scores.detach(), faced)
-        pairs = zip(fake_maps, real_maps, strict=True)
-        features = torch.stack([feature_loss(fake, real, batch.latent_weight) for fake, real in pairs]).mean()
-        means = (score.mean() for score in (real_scores, fake_scores, mismatched_scores))
+        pairs = zip(real_scores, faced, strict=True)
+        adversarial = mean(generator_loss(self.loss, real.detach(), fake.float()) for real, fake in pairs)
+        features = mean(
+            feature_loss(fake, real, batch.latent_weight[:n])
+            for fake, real, n in zip(fake_maps, real_maps, shown, strict=True)
+        )
+        means = (mean(score.mean() for score in kind) for kind in (real_scores, fake_scores, mismatched_scores))
         return adversarial, features, dict(zip(VALUES, (adversarial, features, loss, *means), strict=True))
 
     def prepare(self, latents: torch.Tensor) -> None:
@@ -171,9 +186,12 @@ class AdversarialStep:
         """
         ground = torch.ones(len(latents), 3, 1, 1, device=latents.device)
         views = self.views(latents, self.corner(latents))
-        maps = [image_maps(self.cnn, composite(view, ground), self.size) for view in views]
+        maps = [image_maps(self.cnn, composite(view, ground[: len(view)]), self.size) for view in views]
         with self.run.accelerator.autocast():
-            return self.run.accelerator.unwrap_model(self.discriminator)(maps, condition).float().mean()
+            scores = self.run.accelerator.unwrap_model(self.discriminator)(
+                maps, [condition[: len(view)] for view in views]
+            )
+        return mean(score.float().mean() for score in scores)
 
     def decode(self, latents: torch.Tensor, image_decoder: nn.Module | None = None) -> torch.Tensor:
         """Latents [N, C, S, S] -> premultiplied RGBA [N, 4, H, W], clipped to [-1, 1]."""
@@ -193,10 +211,13 @@ class AdversarialStep:
     def views(
         self, latents: torch.Tensor, corner: tuple[int, int, int], image_decoder: nn.Module | None = None
     ) -> list[torch.Tensor]:
-        """Premultiplied RGBA of the whole at `size`, by the preview decoder, and of the crop at `corner`, decoded."""
+        """Premultiplied RGBA of latents [N, C, h, w]: the whole at `size`, by the preview decoder, and the crop at
+        `corner`, decoded, of one in `CROPPED`, the first ones.
+        """
         preview = self.run.accelerator.unwrap_model(self.preview)
         with self.run.accelerator.autocast():
             whole = preview(latents).float().clamp(-1, 1)
         top, left, side = corner
-        crop = self.decode(latents[..., top : top + side, left : left + side], image_decoder)
+        some = latents[: math.ceil(len(latents) / CROPPED)]
+        crop = self.decode(some[..., top : top + side, left : left + side], image_decoder)
         return [F.interpolate(whole, size=(self.size, self.size), mode="area"), crop]
