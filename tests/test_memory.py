@@ -42,11 +42,17 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
-def build(entries: int = 60, labels: int = 20, styles: int = 3, keys: torch.Tensor | None = None) -> Memory:
+def build(
+    entries: int = 60,
+    labels: int = 20,
+    styles: int = 3,
+    keys: torch.Tensor | None = None,
+    latents: torch.Tensor | None = None,
+) -> Memory:
     """Entry e has label e % labels and style e // labels."""
     keys = unit(labels, 16) if keys is None else keys
     return Memory.build(
-        latents=torch.randn(entries, 4, 2, 2, generator=torch.Generator().manual_seed(1)),
+        latents=torch.randn(entries, 4, 2, 2, generator=seeded(1)) if latents is None else latents,
         keys=keys,
         texts=[f"label {n}" for n in range(labels)],
         text=[e % labels for e in range(entries)],
@@ -98,6 +104,25 @@ def test_what_is_excluded_or_asked_for_is_never_found():
         assert not {4, 24, 44} & set(found.entries[0].tolist())
         assert len(set(found.entries[0].tolist())) == 4
     assert 4 in memory.lookup(memory.text_keys[[4]], torch.tensor([0]), excluded, 0.0).entries[0]
+
+
+def of_near_styles() -> Memory:
+    """Whose third style draws nearly as the first does, and the second otherwise."""
+    first, second, noise = torch.randn(3, 20, 4, 2, 2, generator=seeded(2))
+    return build(latents=torch.cat([first, second, first + 0.05 * noise]))
+
+
+def test_of_equal_words_the_style_that_differs_least_comes_first():
+    memory = of_near_styles()
+    affinity = memory.affinity()
+    assert affinity.shape == (4, 3) and torch.equal(affinity[:3], affinity[:3].T) and not affinity[3].any()
+    assert affinity[0, 2] > 0.3 > 0 > affinity[0, 1] and abs(float(affinity[1, 0] - affinity[1, 2])) < 0.05
+    found = memory.lookup(memory.text_keys[[4, 4]], torch.tensor([0, 2]), temperature=0.0)
+    assert found.entries[:, :2].tolist() == [[44, 24], [4, 24]]
+    assert found.likeness[:, :2].tolist() == [pytest.approx([1, 1], abs=1e-5)] * 2  # It is told as it is.
+    memory.remove(style="style 2")
+    assert memory.affinity().shape == (3, 2)
+    assert not build(entries=20).affinity().any()  # Of one style nothing can be told.
 
 
 def test_seeds_choose_among_what_is_near_enough():

@@ -14,6 +14,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 from tars import write_shard
+from test_memory import of_near_styles
 from tiny import tiny_pipeline
 
 from mmgen import MultimodalGANPipeline
@@ -21,7 +22,7 @@ from mmgen.checkpoints import open_memory
 from mmgen.cli.main import main
 from mmgen.errors import UserError
 from mmgen.models import indexed_memory
-from mmgen.models.indexed_memory import IndexedMemory, make_faiss
+from mmgen.models.indexed_memory import IndexedMemory, make_faiss, write_index
 from mmgen.models.memory import Memory, encoder_hashes
 from mmgen.training import index
 
@@ -217,6 +218,30 @@ def test_faiss_finds_what_comparing_all_finds(both, kind):
     )
     styles = [memory.likeness_by_style(words, excluded[0]) for memory in both]
     assert torch.allclose(styles[0], styles[1], atol=1e-4) or kind == "lists"
+
+
+def test_styles_are_as_near_on_disk(tmp_path):
+    memory = of_near_styles()
+    (tmp_path / "codes").mkdir()
+    np.save(tmp_path / "codes/00000.npy", memory.codes.numpy())
+    config = memory.config
+    write_index(
+        tmp_path,
+        [len(memory)],
+        memory.levels,
+        memory.text_keys.numpy(),
+        config.texts,
+        *(getattr(memory, name).numpy() for name in ("text", "style", "source")),
+        config.styles,
+        [("here", "MIT", "Ann")],
+        config.latent_size,
+        {"image_encoder_hash": "i", "text_encoder_hash": "t"},
+    )
+    disk = IndexedMemory(tmp_path)
+    assert torch.allclose(disk.affinity(), memory.affinity(), atol=1e-6) and memory.affinity().any()
+    for style in (0, 1, 2, -1):
+        found = [one.lookup(memory.text_keys[[4]], torch.tensor([style]), temperature=0.0) for one in (memory, disk)]
+        assert torch.equal(found[0].entries, found[1].entries)
 
 
 def test_drawing_from_disk_is_drawing_from_the_same_memory(both, pipe):

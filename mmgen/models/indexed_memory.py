@@ -32,7 +32,19 @@ import torch
 
 from mmgen.errors import UserError
 from mmgen.io import write_json
-from mmgen.models.memory import CANDIDATES, LEVELS, SAME, SLOTS, TEMPERATURE, Retrieved, choose, dequantise
+from mmgen.models.memory import (
+    AFFINITY,
+    AFFINITY_TEXTS,
+    CANDIDATES,
+    LEVELS,
+    SAME,
+    SLOTS,
+    TEMPERATURE,
+    Retrieved,
+    choose,
+    dequantise,
+    style_affinity,
+)
 
 DESCRIPTION = "index.json"
 VERSION = 1
@@ -88,6 +100,7 @@ class IndexedMemory:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._affinity: torch.Tensor | None = None
         if not is_indexed(self.folder):
             raise UserError(
                 f"{folder} holds no {DESCRIPTION}, so it is no memory. Make one: python -m mmgen memory build."
@@ -172,6 +185,19 @@ class IndexedMemory:
         codes = np.stack([self._parts[part][n - starts[part]] for part, n in zip(parts, numbers, strict=True)])
         return dequantise(torch.from_numpy(codes), self._levels, s).view(*entries.shape, c, s, s).to(entries.device)
 
+    def affinity(self) -> torch.Tensor:
+        """As `Memory.affinity`."""
+        if self._affinity is None:
+            starts, by_text = self._starts, self._by_text
+            shared = np.flatnonzero(np.diff(starts) > 1)
+            shared = (
+                shared[np.unique(np.linspace(0, len(shared) - 1, AFFINITY_TEXTS).astype(int))] if len(shared) else []
+            )
+            entries = [torch.from_numpy(by_text[starts[n] : starts[n + 1]].astype(np.int64)) for n in shared]
+            style = torch.from_numpy(self._style[:].astype(np.int64))
+            self._affinity = style_affinity(entries, style, len(self.config.styles), self.latents)
+        return self._affinity
+
     def nearest(self, keys: torch.Tensor) -> torch.Tensor:
         """The likeness [n] of the nearest label to each of the keys [n, D]."""
         asked = _array_of(keys)
@@ -238,7 +264,8 @@ class IndexedMemory:
                 key = np.frombuffer(numbers, dtype=np.float32)
                 same = asked if own and never_same else None
                 entries, scores = self._candidates(key, wanted, own, left_out, same, taken)
-                values, chosen = choose(torch.from_numpy(scores)[None], count, temperature, generator)
+                bonus = AFFINITY * self.affinity()[wanted][torch.from_numpy(self._style[entries].astype(np.int64))]
+                values, chosen = choose(torch.from_numpy(scores)[None], count, temperature, generator, bonus[None])
                 found += [int(entries[place]) for place in chosen[0].tolist()]
                 taken += found[-count:]
                 scored += values[0].tolist()

@@ -14,10 +14,11 @@ import itertools
 import json
 import re
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
@@ -39,6 +40,12 @@ WINDOW = 0.12
 
 TEMPERATURE = 0.02
 """Of the Gumbel noise on the likeness, where truncation is 1."""
+
+AFFINITY = 0.08
+"""How much the likeness counts more of an entry whose style is nearer to the wanted one by a latent distance of 1."""
+
+AFFINITY_TEXTS, AFFINITY_ENTRIES = 128, 12
+"""From how many labels the distances of styles are measured, and from how many entries of each at most."""
 
 SAME = 0.999
 """Likeness from which on two texts are the same words."""
@@ -116,6 +123,7 @@ class Memory(ModelMixin, ConfigMixin):
             self.register_buffer(name, torch.zeros(entries, dtype=torch.int32))
         self._bound: list[weakref.ref] = []
         self._frozen = False
+        self._affinity: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -197,6 +205,18 @@ class Memory(ModelMixin, ConfigMixin):
         least = len(getattr(self.config, f"{column}s"))
         return torch.bincount(getattr(self, column).long().cpu(), minlength=least).tolist()
 
+    def affinity(self) -> torch.Tensor:
+        """How much nearer each style [columns] is to a wanted one [rows, last of them none] than styles are on average.
+
+        In units of the latents' L1, [styles + 1, styles]. Fluent's flat and 3D pictures of a thing differ by half of
+        what others do: of equal words, those are to be shown that have the least to be changed.
+        """
+        if self._affinity is None:
+            by_text = torch.argsort(self.text.long(), stable=True).split(torch.bincount(self.text.long()).tolist())
+            self._affinity = style_affinity(by_text, self.style.long(), len(self.config.styles), self.latents)
+        self._affinity = self._affinity.to(self.codes.device)
+        return self._affinity
+
     def nearest(self, keys: torch.Tensor) -> torch.Tensor:
         """The likeness [n] of the nearest label to each of the keys [n, D]."""
         return (keys @ self.text_keys.to(keys).T).amax(1)
@@ -243,7 +263,8 @@ class Memory(ModelMixin, ConfigMixin):
         """Find what is nearest to some words, half in other styles and half in the wanted one.
 
         Seeds choose among the `CANDIDATES` nearest by Gumbel top-k over the likeness (Kool et al. 2019); what is
-        further than `WINDOW` from the nearest is never chosen where enough others are.
+        further than `WINDOW` from the nearest is never chosen where enough others are. Where a style is wanted, styles
+        that differ little from it count more (`affinity`).
 
         Args:
             queries: [n, D] as `text_keys` gives them, or [n, slots / 2, D], one for each slot of a half.
@@ -265,6 +286,7 @@ class Memory(ModelMixin, ConfigMixin):
         if never_same:
             same = (queries @ self.text_keys.to(queries).T).amax(1) > SAME
             own_allowed = own_allowed & ~same[:, self.text.long()]
+        bonus = AFFINITY * self.affinity()[style.to(self.codes.device)][:, self.style.long()]
         found, scored = [], []
         for allowed in (other_allowed, own_allowed):
             taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
@@ -278,7 +300,7 @@ class Memory(ModelMixin, ConfigMixin):
                 scores = scores.masked_fill(~allowed, -2.0)
                 if taken.shape[1]:
                     scores = scores.scatter(1, taken, -2.0)
-                values, entries = choose(scores, len(alike), temperature, generator)
+                values, entries = choose(scores, len(alike), temperature, generator, bonus)
                 found.append(entries)
                 scored.append(values)
                 taken = torch.cat([taken, entries], dim=1)
@@ -471,6 +493,7 @@ class Memory(ModelMixin, ConfigMixin):
         for name, numbers in used.items():
             new = {old: number for number, old in enumerate(numbers)}
             columns[name] = [new[number] for number in columns[name]]
+        self._affinity = None
         self.codes, self.text_keys = codes, keys[torch.tensor(used["text"], dtype=torch.int64, device=device)]
         for name, values in columns.items():
             setattr(self, name, torch.tensor(values, dtype=torch.int32, device=device))
@@ -496,13 +519,50 @@ def _holds_memory(folder: Path) -> bool:
         return False
 
 
+@torch.no_grad()
+def style_affinity(
+    by_text: Sequence[torch.Tensor],
+    style: torch.Tensor,
+    styles: int,
+    latents: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """See `Memory.affinity`; a pair of styles that share few labels counts as average as far as it is unknown.
+
+    Args:
+        by_text: the entries of each label, by number.
+        style: [E] of each entry; styles: how many there are.
+        latents: of entries by number.
+    """
+    shared = [entries for entries in by_text if len(entries) > 1]
+    pairs = []
+    for number in np.linspace(0, len(shared) - 1, min(AFFINITY_TEXTS, len(shared))).astype(int):
+        entries = shared[number][:AFFINITY_ENTRIES]
+        pairs.append(entries[torch.combinations(torch.arange(len(entries), device=entries.device))])
+    total, count = torch.zeros(2, styles, styles, dtype=torch.float64)
+    for entries in torch.cat(pairs).split(512) if pairs else []:
+        first, second = latents(entries).float().flatten(2).unbind(1)
+        distance = (first - second).abs().mean(1).double().cpu()
+        places = style[entries.to(style.device)].cpu().unbind(1)
+        total.index_put_(places, distance, accumulate=True)
+        count.index_put_(places, torch.ones_like(distance), accumulate=True)
+    total, count = (part + part.T for part in (total, count))
+    mean = total.sum() / count.sum().clamp_min(1)
+    nearer = (mean * count - total) / (count + 4)
+    return torch.cat([nearer, torch.zeros(1, styles)]).float()
+
+
 def choose(
-    scores: torch.Tensor, count: int, temperature: torch.Tensor | float, generator: torch.Generator | None
+    scores: torch.Tensor,
+    count: int,
+    temperature: torch.Tensor | float,
+    generator: torch.Generator | None,
+    bonus: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scores of `count` entries of each row of scores [n, E], and their numbers; the nearest of those chosen first.
+    """The scores of `count` entries of each row of scores [n, E], and their numbers; the best of those chosen first.
 
     Args:
         temperature, generator: as `Memory.lookup` takes them.
+        bonus: [n, E], counts beside the scores in the choice alone.
     """
     values, entries = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)
     if values.shape[1] < count:  # A memory of fewer entries than slots.
@@ -510,12 +570,11 @@ def choose(
         values, entries = F.pad(values, missing, value=-2.0), F.pad(entries, missing)
     uniform = torch.rand(values.shape, generator=generator, device=generator.device if generator else values.device)
     gumbel = -torch.log(-torch.log(uniform.to(values.device).clamp(1e-9, 1 - 1e-7)))
-    perturbed = values + temperature * gumbel
+    wanted = values if bonus is None else values + bonus.gather(1, entries)
     far = values < values[:, :1] - WINDOW
-    perturbed = torch.where(far, values - 4.0, perturbed)
+    perturbed = torch.where(far, values - 4.0, wanted + temperature * gumbel)
     chosen = perturbed.topk(count, dim=1).indices
-    values, entries = values.gather(1, chosen), entries.gather(1, chosen)
-    order = values.argsort(dim=1, descending=True, stable=True)
+    order = chosen.gather(1, wanted.gather(1, chosen).argsort(dim=1, descending=True, stable=True))
     return values.gather(1, order), entries.gather(1, order)
 
 
