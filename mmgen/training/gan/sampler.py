@@ -28,7 +28,7 @@ KINDS = (0.5, 0.4, 0.06, 0.04)
 """Shares of words alone, words and references, references alone, and neither."""
 
 BALANCE = 0.5
-"""How far images of a concept that has many are drawn less often each: 0 not at all, 1 so that each concept counts alike.
+"""How far each image of a concept that has many is drawn less often: 0 not at all, 1 until all concepts count alike.
 
 At 0.8 a sixth of all samples were icons that exist once, in one style, where nothing can be learned of another.
 """
