@@ -131,7 +131,26 @@ def test_a_wrong_caption_never_fits_and_is_never_its_own(cache):
     samples = sampler.draw(16, generator)
     samples.concept[:] = 0
     assert (mismatches(samples, generator) == -1).all()
-    assert not make_batch(cache, samples, 16, generator).has_mismatch.any()
+    in_style = samples.mismatched_caption >= 0
+    assert torch.equal(make_batch(cache, samples, 16, generator).has_mismatch, in_style)
+
+
+def test_a_wrong_style_is_asked_for_in_the_words_of_the_same_thing(cache):
+    sampler = Sampler(cache, LABELS, STYLES, LABELS)
+    generator = torch.Generator().manual_seed(3)
+    samples = sampler.draw(400, generator)
+    batch = make_batch(cache, samples, 16, generator)
+    wrong = samples.mismatched_caption
+    assert 0.3 < (wrong >= 0)[samples.names_style & (samples.text_weight > 0)].float().mean() < 0.7
+    assert (wrong[~samples.names_style] == -1).all() and batch.has_mismatch[wrong >= 0].all()
+    for row in (wrong >= 0).nonzero()[:, 0].tolist():
+        image = int(samples.image[row])
+        other = {"flat": "round", "round": "flat"}[STYLES[image]]
+        assert cache.captions[wrong[row]] == f"{LABELS[image]}, {other} style"
+        own, told = batch.discriminator_condition[row], batch.mismatched_condition[row]
+        mean = cache.words[cache.offsets[wrong[row]]].float()  # All tokens of a caption are alike here.
+        torch.testing.assert_close(told[:3], mean / mean.norm() * 3**0.5)
+        assert torch.equal(told[3:], own[3:]) and not torch.equal(told[:3], own[:3])
 
 
 def test_what_has_no_condition_has_no_wrong_one(cache):
@@ -140,7 +159,7 @@ def test_what_has_no_condition_has_no_wrong_one(cache):
     samples = sampler.draw(64, generator)
     batch = make_batch(cache, samples, 16, generator)
     has_text = samples.text_weight > 0
-    assert torch.equal(batch.has_mismatch, has_text & has_text[batch.mismatch_index])
+    assert not batch.has_mismatch[~has_text].any() and batch.mismatched_condition[batch.has_mismatch].any(1).all()
     assert 0 < batch.has_mismatch.sum() < has_text.sum() < 64
     told = batch.discriminator_condition.norm(dim=1) > 0
     assert torch.equal(told, has_text)
@@ -253,9 +272,8 @@ def against(tmp_path) -> AdversarialStep:
 def adversarial_batch(count: int) -> Batch:
     """Real latents and conditions for the tiny pipeline; each sample's wrong condition is its neighbour's."""
     ones = torch.ones(count)
-    neighbour = torch.arange(count).roll(1)
     latents, condition = torch.randn(count, 4, 2, 2), torch.randn(count, 6)
-    return Batch(torch.randn(count, 16), {}, None, latents, condition, neighbour, ones.bool(), ones)
+    return Batch(torch.randn(count, 16), {}, None, latents, condition, condition.roll(1, 0), ones.bool(), ones)
 
 
 def test_real_and_generated_go_the_same_way_to_the_discriminator(against):

@@ -114,7 +114,7 @@ class AdversarialStep:
             for reals, fakes in zip(real_maps, fake_maps, strict=True)
         ]
         shown = [len(view) for view in fake_views]  # The first ones of the batch.
-        condition, wrong = batch.discriminator_condition, batch.discriminator_condition[batch.mismatch_index]
+        condition, wrong = batch.discriminator_condition, batch.mismatched_condition
         with self.run.accelerator.autocast():
             scores = self.discriminator(together, [torch.cat([condition[:n], condition[:n], wrong[:n]]) for n in shown])
         real_scores, fake_scores, mismatched_scores = zip(*(score.float().chunk(3) for score in scores), strict=True)

@@ -24,7 +24,7 @@ class Batch:
         latents: the targets [n, C, h, w].
         discriminator_condition: [n, W + D] the condition as the discriminator sees it: the mean word token and the mean
             reference token, each of length sqrt(channels), or zero where absent.
-        mismatch_index: [n] number of another sample of the batch whose condition cannot fit.
+        mismatched_condition: [n, W + D] one that cannot fit: with another style named, or of another sample.
         has_mismatch: [n] bool, whether there is such a one.
         latent_weight: [n] weight in the latent L1 loss.
     """
@@ -34,7 +34,7 @@ class Batch:
     remembered: Remembered | None
     latents: torch.Tensor
     discriminator_condition: torch.Tensor
-    mismatch_index: torch.Tensor
+    mismatched_condition: torch.Tensor
     has_mismatch: torch.Tensor
     latent_weight: torch.Tensor
 
@@ -114,11 +114,17 @@ def make_batch(
     references = cache.references[samples.reference.to(cache.references.device)].to(device).float()
     has_text, has_reference = samples.text_weight > 0, samples.reference_weights > 0
 
-    # What the discriminator is told.
-    mean_words = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True) * has_text[:, None]
+    # What the discriminator is told, and what would be wrong.
+    mean_words = mean_token(words, mask) * has_text[:, None]
     shares = samples.reference_weights / samples.reference_weights.sum(1, keepdim=True).clamp_min(1e-6)
     mean_references = (references.mean(2) * shares[..., None]).sum(1)
     discriminator_condition = torch.cat([unit(mean_words), unit(mean_references)], dim=1)
+    has_condition = has_text | has_reference.any(1)
+    mismatch_index = mismatches(samples, generator)
+    has_mismatch = has_condition & has_condition[mismatch_index] & (mismatch_index >= 0)
+    in_style = samples.mismatched_caption >= 0
+    other_words = unit(mean_token(*cache.word_batch(samples.mismatched_caption.clamp_min(0))))
+    restyled = torch.cat([other_words, discriminator_condition[:, words.shape[2] :]], dim=1)
 
     # Noise, whose first numbers are the image's appearance where nothing else fixes it.
     z = torch.randn(n, noise_channels, generator=generator, device=device)
@@ -126,8 +132,6 @@ def make_batch(
     coded = samples.appearance_unspecified[:, None] & ~codes.isnan()
     z[:, :CODE_CHANNELS] = torch.where(coded, codes, z[:, :CODE_CHANNELS])
 
-    has_condition = has_text | has_reference.any(1)
-    mismatch_index = mismatches(samples, generator)
     return Batch(
         z=z,
         condition={
@@ -140,8 +144,8 @@ def make_batch(
         remembered=_remember(cache, samples, index, generator) if index else None,
         latents=cache.latents[samples.image.to(cache.latents.device)].to(device).float(),
         discriminator_condition=discriminator_condition,
-        mismatch_index=mismatch_index,
-        has_mismatch=has_condition & has_condition[mismatch_index] & (mismatch_index >= 0),
+        mismatched_condition=torch.where(in_style[:, None], restyled, discriminator_condition[mismatch_index]),
+        has_mismatch=in_style | has_mismatch,
         latent_weight=torch.where(has_condition, 1.0, 0.25),
     )
 
@@ -168,6 +172,11 @@ def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, genera
         likeness=torch.cat([found.likeness, absent[..., -1]], dim=1),
         weights=torch.cat([weights, samples.reference_weights * samples.reference_latents], dim=1),
     )
+
+
+def mean_token(words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Word tokens [n, T, W] and mask [n, T] -> their means [n, W]."""
+    return (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

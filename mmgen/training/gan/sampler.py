@@ -42,6 +42,9 @@ ROLES = (0.5, 0.25, 0.25)
 VARIED_WEIGHTS = 0.2
 """Share of the weights that are drawn from 0.4 to 2 instead of 1."""
 
+STYLE_MISMATCHES = 0.5
+"""Share of the mismatched conditions that differ in the named style alone, where the words name one."""
+
 MEMORY_DROPPED = 0.1
 """Share of the samples that see nothing of the memory."""
 
@@ -63,6 +66,7 @@ class Samples:
         names_style: [n] bool, whether the caption does.
         appearance_unspecified: [n] bool, nothing given fixes the appearance.
         concept: [n] number of the target's concept, for mismatches.
+        mismatched_caption: [n] one that fits but for the style that it names, or -1: the mismatch is another sample's.
         memory_weight: [n], 0 to 2.
         memory_hard: [n] bool, see `MEMORY_HARD`.
         memory_by_style: [n] bool, whether the same-style slots count.
@@ -77,6 +81,7 @@ class Samples:
     names_style: torch.Tensor
     appearance_unspecified: torch.Tensor
     concept: torch.Tensor
+    mismatched_caption: torch.Tensor
     memory_weight: torch.Tensor
     memory_hard: torch.Tensor
     memory_by_style: torch.Tensor
@@ -164,6 +169,11 @@ class Sampler:
         places = torch.arange(columns, device=device)
         given = given & (places < most) & (~single[:, None] | (places == 0))
 
+        # What the discriminator is to tell apart from it: the same thing asked for in another style.
+        mismatched, says_other = self._caption(other_style, torch.ones_like(wanted), uniform(n, self.captions.shape[1]))
+        differs = self.of_style.group[other_style] != self.of_style.group[image]
+        told = (kind < 2) & says_style & says_other & differs & (uniform(n) < STYLE_MISMATCHES)
+
         # The memory: weighed as references are; by style where the words or the style's absence in references ask so.
         by_references = (kind == 1) & (role == 0)
         memory_weight = torch.where((kind < 2) & (uniform(n) >= MEMORY_DROPPED), varied(n), 0.0)
@@ -179,6 +189,7 @@ class Sampler:
             names_style=says_style,
             appearance_unspecified=(kind == 3) | (kind == 0) & ~says_style & ~style_is_shown,
             concept=self.concepts[image],
+            mismatched_caption=torch.where(told, mismatched, -1),
             memory_weight=memory_weight,
             memory_hard=uniform(n) < MEMORY_HARD,
             memory_by_style=memory_by_style,

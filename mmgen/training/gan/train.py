@@ -41,7 +41,7 @@ from mmgen.training.common.optimizers import (
 )
 from mmgen.training.common.run import Run
 from mmgen.training.gan.adversarial import VALUES, VIEWS, AdversarialStep
-from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch, unit
+from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch, mean_token, unit
 from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
 from mmgen.training.gan.losses import latent_l1_loss
 from mmgen.training.gan.sampler import Sampler
@@ -296,9 +296,8 @@ def held_out_sample(cache: TrainingCache) -> tuple[torch.Tensor, torch.Tensor]:
     """
     second = torch.tensor([ids[min(1, len(ids) - 1)] for ids in cache.caption_ids])
     words, mask = cache.word_batch(second)
-    mean = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
     absent = torch.zeros(len(second), cache.references.shape[2])
-    return cache.latents.float(), torch.cat([unit(mean), absent], dim=1)
+    return cache.latents.float(), torch.cat([unit(mean_token(words, mask)), absent], dim=1)
 
 
 def save_path(output: str | Path) -> Path:
