@@ -204,10 +204,12 @@ class StyleSet:
             self.notes.append(f"{few} little of a style. Give more, such as twenty, for it to be followed better.")
         if self.apart:
             names = _named(captions, self.apart)
-            self.notes.append(
+            whole = "The pictures of this set seem to have little of their style in common. Choose some of one style."
+            some = (
                 f"Several styles seem to be in this set: {names} stand{'s' if len(self.apart) == 1 else ''} apart from "
                 "the others. Leave them out for one style throughout, or complete them as a set of their own."
             )
+            self.notes.append(whole if 2 * len(self.apart) > count else some)
         likeness = self.pipe.looked_up.nearest(self.pipe.encode_keys(captions)).tolist()
         strange = [number for number, nearest in enumerate(likeness) if nearest < UNLIKE]
         if strange:

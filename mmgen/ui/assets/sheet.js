@@ -78,15 +78,15 @@ const colour = make("input", {type: "color", id: "sketch-colour", value: "#d32f2
 const width = make("input", {type: "range", id: "sketch-width", min: 2, max: 48, value: 14});
 const weight = make("input", {type: "range", id: "sketch-weight", min: 0, max: 2, step: 0.1, value: 1});
 const file = make("input", {type: "file", id: "sketch-file", accept: "image/*"});
-const erase = make("input", {type: "checkbox", id: "sketch-erase"});
+const erase = button("Eraser", () => erase.setAttribute("aria-pressed", String(!erasing())), {"aria-pressed": "false"});
+const erasing = () => erase.getAttribute("aria-pressed") === "true";
 const failed = make("p", {class: "failed", role: "status"});
 const head = make("h3", {tabindex: "-1"});
-let corrected = null, last = null, blank = true;
+let corrected = null, last = null;
 
 const wipe = () => {
     pen.globalCompositeOperation = "source-over";
     pen.clearRect(0, 0, SIDE, SIDE);
-    blank = true;
     use.disabled = true;
 };
 const paint = (source) => {
@@ -94,7 +94,6 @@ const paint = (source) => {
     const [w, h] = [source.naturalWidth * scale, source.naturalHeight * scale];
     wipe();
     pen.drawImage(source, (SIDE - w) / 2, (SIDE - h) / 2, w, h);
-    blank = false;
     use.disabled = false;
 };
 const place = (event) => {
@@ -102,7 +101,7 @@ const place = (event) => {
     return [((event.clientX - box.left) / box.width) * SIDE, ((event.clientY - box.top) / box.height) * SIDE];
 };
 const line = (to) => {
-    pen.globalCompositeOperation = erase.checked ? "destination-out" : "source-over";
+    pen.globalCompositeOperation = erasing() ? "destination-out" : "source-over";
     pen.strokeStyle = colour.value;
     pen.lineWidth = Number(width.value);
     pen.lineCap = pen.lineJoin = "round";
@@ -111,7 +110,6 @@ const line = (to) => {
     pen.lineTo(...to);
     pen.stroke();
     last = to;
-    blank = false;
     use.disabled = false;
 };
 canvas.addEventListener("pointerdown", (event) => {
@@ -168,9 +166,8 @@ const panel = make(
             labelled("Picture", file),
             labelled("Colour", colour),
             labelled("Width", width),
-            labelled("Eraser", erase),
             labelled("How much it counts", weight),
-            make("div", {class: "acts"}, from, button("Wipe", wipe)),
+            make("div", {class: "acts"}, erase, button("Wipe", wipe), from),
         ),
     ),
     failed,

@@ -84,10 +84,6 @@ class Complete:
                     min_width=180,
                     elem_id="set-model",
                 )
-                self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=90, elem_id="set-seed")
-                self.truncation = gr.Slider(
-                    0, 1, value=1, step=0.05, label="Variety", buttons=[], min_width=140, elem_id="set-truncation"
-                )
                 self.cut_out = gr.Checkbox(
                     False,
                     label="Cut out even grounds",
@@ -95,6 +91,12 @@ class Complete:
                     min_width=200,
                     elem_id="set-cut-out",
                 )
+            with gr.Accordion("Advanced", open=False, elem_id="set-advanced"):
+                with gr.Row(equal_height=True):
+                    self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=140)
+                    self.truncation = gr.Slider(
+                        0, 1, value=1, step=0.05, label="Truncation", info="0: the usual; 1: all variety.", buttons=[]
+                    )
             self.labels_said = gr.HTML(elem_id="labels-said", elem_classes="told")
             self.labels = build_list("labels.js", "labels")
             self.progress = gr.HTML(elem_id="set-progress", elem_classes="told")
