@@ -32,10 +32,16 @@ const byName = (label) => {
     const low = label.toLowerCase();
     return words.every((word) => low.includes(word));
 };
+// The very words first, then labels that have them as words, then all others, which is where "cat" finds "location".
+const rank = (label) => {
+    const low = label.toLowerCase(), asked = search.value.trim().toLowerCase();
+    return low === asked ? 0 : ` ${low} `.includes(` ${asked} `) ? 1 : 2;
+};
 const found = () => {
     const place = group.value === "" ? null : Number(group.value);
     const labels = place === null ? value.labels : value.groups[place].labels.map((at) => value.labels[at]);
-    return labels.filter((label) => byName(label) && !mine.has(plain(label)));
+    const some = labels.filter((label) => byName(label) && !mine.has(plain(label)));
+    return search.value.trim() ? some.sort((one, other) => rank(one) - rank(other)) : some;
 };
 const wanted = () => [...chosen, ...typed.value.split("\n").map((line) => line.trim()).filter(Boolean)];
 
