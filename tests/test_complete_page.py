@@ -149,3 +149,35 @@ def test_twenty_pictures_become_a_set_of_48_in_a_zip(open_page, tmp_path):
     assert (
         "20 are the author's own" in card and "48 were drawn" in card and "| the other set | CC-BY-4.0 | Ann |" in card
     )
+
+    page.get_by_role("button", name="Publish it as a data set").click()
+    name, publish = page.locator("#set-name").get_by_role("textbox"), page.locator("button#set-send")
+    name.fill("ann/my-set")
+    expect(publish).to_be_disabled()
+    page.locator("button#set-look").click()
+    expect(page.locator("#set-files tr", has_text="metadata.jsonl")).to_be_visible(timeout=WAIT)
+    expect(page.locator("#set-card h1")).to_have_text("my-set", timeout=WAIT)
+    expect(page.locator("#set-sent")).to_contain_text("Nothing was sent yet.")
+    expect(publish).to_be_enabled(timeout=WAIT)
+    name.fill("ann/other")
+    expect(publish).to_be_disabled(timeout=WAIT)
+
+
+TOO_SMALL = """() => [...document.querySelectorAll(
+    "#complete-section :is(button, select, textarea, input:not([type=checkbox]), label:has(> input[type=checkbox]))"
+)].filter((one) => one.offsetParent).map((one) => [one.outerHTML.slice(0, 99), one.getBoundingClientRect()])
+  .filter(([, box]) => box.width < 44 || box.height < 44).map(([told]) => told)"""
+
+
+def test_a_phone_shows_the_set_with_large_targets(open_page, tmp_path):
+    page = open_page("?__theme=dark", viewport={"width": 390, "height": 844})
+    open_train(page, draw_pairs(tmp_path, ["red sun on sun", "blue hat on hat"]), 2)
+    page.get_by_label("Search what the model knows").fill("cat")
+    page.get_by_role("button", name="Choose all 6").click(timeout=WAIT)
+    page.get_by_role("button", name="Draw 6", exact=True).click()
+    expect(tiles(page)).to_have_count(6, timeout=WAIT)
+    expect(page.locator("#set-progress")).to_contain_text("2 pictures show little of a style")
+    page.locator("#sheet .tile").first.click()
+    page.get_by_role("button", name="Correct", exact=True).click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(TOO_SMALL) == []

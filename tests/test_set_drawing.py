@@ -18,6 +18,7 @@ from hub_server import HubServer
 from PIL import Image
 from tiny import tiny_pipeline
 
+from mmgen.cli.main import main
 from mmgen.errors import UserError
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.quota import VISITOR
@@ -281,7 +282,7 @@ def quiet(share: float, words: str) -> None:
     pass
 
 
-def test_a_set_is_taken_home_with_sizes(sets, tmp_path):
+def test_a_set_is_taken_home_with_sizes(sets, tmp_path, capsys):
     draft = give(sets, tmp_path)
     parcels, request = SetParcels(sets), SetRequest(author="Me", licence="CC0-1.0", source="https://me.example")
     with pytest.raises(UserError, match="Nothing is drawn yet"):
@@ -299,6 +300,8 @@ def test_a_set_is_taken_home_with_sizes(sets, tmp_path):
     assert not row["own"] and {share["author"] for share in row["drawn_from"] if share["own"]} == {"Me"}
     with zipfile.ZipFile(parcels.download(ME, draft, request, [], tmp_path / "set.zip", quiet)) as packed:
         packed.extractall(tmp_path / "taken")
+    assert main(["publish", str(tmp_path / "taken"), "ann/taken", "--dry-run"]) == 0
+    assert "pictures/blue cat.png" in capsys.readouterr().out
     loaded = datasets.load_dataset(str(tmp_path / "taken"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["text"][:] == [*WORDS, "blue cat", "green star"] and loaded["author"][0] == "Me"
 

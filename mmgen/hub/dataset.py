@@ -10,12 +10,17 @@ from mmgen.errors import UserError
 from mmgen.hub.publish import Published
 from mmgen.hub.send import Parcel, ProgressCallback, checked_name, checked_token, files_in, send
 
-CARD, SHEET = "README.md", "sheet.png"
+CARD, SHEET, METADATA, HOW = "README.md", "sheet.png", "metadata.jsonl", "set.json"
 _REPLACED = ["pictures/**"]
 
 
+def is_set(folder: Path | str) -> bool:
+    """Whether a folder holds a completed set."""
+    return all((Path(folder) / name).is_file() for name in (HOW, METADATA))
+
+
 def publish_set(
-    folder: Path,
+    folder: Path | str,
     repo_id: str,
     private: bool = True,
     dry_run: bool = False,
@@ -40,6 +45,7 @@ def publish_set(
     tell = on_progress or (lambda share, text: None)
     name = checked_name(repo_id, "data set")
     signed_in = None if dry_run else checked_token(token)
+    folder = Path(folder)
     tell(0.2, "Reading the files")
     try:
         card = (folder / CARD).read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from mmgen.images import open_image
 from mmgen.services.background import BackgroundTask
 from mmgen.services.drawn_set import Drawing, DrawnSet, SetOptions, SetState
 from mmgen.services.models import DEFAULT
-from mmgen.services.set_drawing import Run
+from mmgen.services.set_drawing import NO_MEMORY, Run
 from mmgen.services.set_parcel import SIZES, SetRequest
 from mmgen.ui.common.context import PAIRS_QUEUE, Context
 from mmgen.ui.common.show import note, problem, progress
@@ -257,7 +257,8 @@ class Complete:
         try:
             labels, groups = self.sets.known(owner, model)
         except UserError as error:
-            return {self.labels: labels_data([], [], own), self.labels_said: problem(error)}
+            told_of = note if str(error) == NO_MEMORY else problem  # The default may have none, which nobody did wrong.
+            return {self.labels: labels_data([], [], own), self.labels_said: told_of(str(error))}
         found = [{"name": one.name, "style": one.is_style, "labels": one.labels} for one in groups]
         return {self.labels: labels_data(labels, found, own), self.labels_said: ""}
 
