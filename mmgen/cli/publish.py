@@ -9,8 +9,8 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "publish",
         help="put a checkpoint or a completed set on the Hugging Face Hub",
-        description="Publish a set that `complete` made as a data set, or a checkpoint with a filled-in card, and with the code by which diffusers alone loads it. "
-        "Who has run `hf auth login`, or has set HF_TOKEN, is signed in.",
+        description="Publish a set that `complete` made as a data set; or a checkpoint with a filled-in card and the "
+        "code by which diffusers alone loads it. Who has run `hf auth login`, or has set HF_TOKEN, is signed in.",
     )
     parser.add_argument("checkpoint", help="folder of a model or of a set")
     parser.add_argument("name", metavar="user/name", help="what to call it on the Hub")
