@@ -125,24 +125,40 @@ class StyleSet:
         self._say(captions, opaque, uncut)
 
     def draw(
-        self, label: str, seed: int = 0, truncation: float = 1.0, memory_weight: float = 1.0, number: int = 0
+        self,
+        label: str,
+        seed: int = 0,
+        truncation: float = 1.0,
+        memory_weight: float = 1.0,
+        number: int = 0,
+        references: Sequence[str | Path | bytes | Image.Image] = (),
+        reference_weights: Sequence[float] = (),
     ) -> Completed:
         """Draw one thing in the style.
 
         A picture of the set with the very words of the label does not show the style of this one, so that it is drawn
         and not copied.
+
+        Args:
+            references: pictures that this one is to be like, such as a sketch of it, as a call of the pipeline takes
+                them.
+            reference_weights: one for each, 0 to 2.
+
+        Raises:
+            UserError: a reference cannot be read.
         """
+        shown = [open_image(one) for one in references]
         with torch.inference_mode():
             pipe = self.pipe
             notes: list[str] = []
             unknown: list[str] = []
-            fused = pipe.fuse(label, pipe.encode_references(()), (), 1.0, notes)
+            fused = pipe.fuse(label, pipe.encode_references(shown), reference_weights, 1.0, notes)
             query = pipe.content_query(" ".join(label.split()), notes=unknown)
             if unknown:
                 notes.append("the memory knows nothing like it. Say it in other words, or choose what is known.")
             found = self._retrieve(query, seed, truncation)
             shares: list[torch.Tensor] = []
-            remembered = pipe.remember(found, memory_weight, pipe.reference_latents(()), ())
+            remembered = pipe.remember(found, memory_weight, pipe.reference_latents(shown), reference_weights)
             pixels = pipe.draw(fused, seed, truncation, remembered, shares)
             image = to_pil(pixels)[0]
             leaned = pipe.drawn_from(found, shares, self.about)
@@ -188,10 +204,12 @@ class StyleSet:
             self.notes.append(f"{few} little of a style. Give more, such as twenty, for it to be followed better.")
         if self.apart:
             names = _named(captions, self.apart)
-            self.notes.append(
+            whole = "The pictures of this set seem to have little of their style in common. Choose some of one style."
+            some = (
                 f"Several styles seem to be in this set: {names} stand{'s' if len(self.apart) == 1 else ''} apart from "
                 "the others. Leave them out for one style throughout, or complete them as a set of their own."
             )
+            self.notes.append(whole if 2 * len(self.apart) > count else some)
         likeness = self.pipe.looked_up.nearest(self.pipe.encode_keys(captions)).tolist()
         strange = [number for number, nearest in enumerate(likeness) if nearest < UNLIKE]
         if strange:

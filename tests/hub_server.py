@@ -4,8 +4,8 @@ demand.
     with HubServer() as hub:
         subprocess.run([...], env={**os.environ, **hub.environment(home, token=hub.token("ann"))})
 
-Repositories of models and of Spaces, the latter named spaces/user/name here; commits on branches; small text files as
-they are, all else by LFS with checksums.
+Repositories of models, of data sets and of Spaces, the latter two named datasets/user/name and spaces/user/name here;
+commits on branches; small text files as they are, all else by LFS with checksums.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _repository(self, hub: HubServer, user, name: str, write: bool = False) -> Repository:
         repository = hub.repositories.get(name)
-        owner = user is not None and user[0] == name.removeprefix("spaces/").partition("/")[0]
+        owner = user is not None and user[0] == _plain(name).partition("/")[0]
         if repository is None or (repository.private and not owner):
             if user is None:
                 raise _Refused(401, None, "Invalid username or password.")
@@ -213,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
     def create(self, hub, user, body, query):
         asked = json.loads(body)
         owner = asked["organization"] or (user and user[0])
-        name = f"{'spaces/' if asked.get('type') == 'space' else ''}{owner}/{asked['name']}"
+        kind = asked.get("type") if asked.get("type") in ("space", "dataset") else None
+        name = f"{f'{kind}s/' if kind else ''}{owner}/{asked['name']}"
         if user is None:
             raise _Refused(401, None, "Invalid username or password.")
         if user[0] != owner or not user[1]:
@@ -243,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self._repository(hub, user, name)
         commit = self._commit_of(repository, revision or "main")
         siblings = [{"rfilename": path} for path in sorted(repository.commits[commit])]
-        content = {"_id": "1", "id": name.removeprefix("spaces/"), "sha": commit, "private": repository.private}
+        content = {"_id": "1", "id": _plain(name), "sha": commit, "private": repository.private}
         return 200, {**content, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0}, {}
 
     def tree(self, hub, user, body, query, name, revision):
@@ -343,6 +344,10 @@ class _Handler(BaseHTTPRequestHandler):
         return 200, blob.data, headers
 
 
+def _plain(name: str) -> str:
+    return name.removeprefix("spaces/").removeprefix("datasets/")
+
+
 def _entries(files: dict[str, Blob]) -> list[dict]:
     """What lies in a commit, as the Hub lists it, folders included."""
     folders = sorted({parent.as_posix() for path in files for parent in Path(path).parents} - {"."})
@@ -355,8 +360,8 @@ def _entries(files: dict[str, Blob]) -> list[dict]:
     return entries
 
 
-_NAME = r"((?:spaces/)?[\w.-]+/[\w.-]+)"  # With it in front, a Space is kept apart from a model of the same name.
-_REPOSITORY = r"/api/(?:models/|(?=spaces/))" + _NAME
+_NAME = r"((?:(?:spaces|datasets)/)?[\w.-]+/[\w.-]+)"  # So that others are kept apart from a model of the same name.
+_REPOSITORY = r"/api/(?:models/|(?=spaces/|datasets/))" + _NAME
 _ROUTES = [
     (("GET",), r"/api/whoami-v2", _Handler.whoami),
     (("POST",), r"/api/repos/create", _Handler.create),

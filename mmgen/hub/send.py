@@ -46,7 +46,7 @@ class Parcel:
         message: of the commit.
         private: whether it is made for its owner alone. One that is there must be so already.
         revision: branch to write to, made if it is not there; `main` by default.
-        kind: "model" or "space".
+        kind: "model", "dataset" or "space".
         options: further ones of `HfApi.create_repo`.
         replaced: patterns of paths that are deleted there if they are not among the files; by default none.
     """

@@ -22,6 +22,7 @@ from mmgen.completion import Completed, known_labels
 from mmgen.data.intake import disk_errors_told, safe_name, unique_names
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
+from mmgen.hub.licences import strictest
 from mmgen.images import save_png
 from mmgen.io import read_json, replacing, write_json, write_text
 from mmgen.models.memory import Memory, subject
@@ -37,12 +38,14 @@ class CompletedSet:
 
     Args:
         how: what the drawings depend on, such as the seed; a set is gone on with by the same alone.
+        title: of the card; by default the folder's name.
 
     Raises:
         UserError: something else stands there, the set was begun otherwise, or the disk cannot be written.
     """
 
-    def __init__(self, folder: Path, how: dict[str, Any]):
+    def __init__(self, folder: Path, how: dict[str, Any], title: str = ""):
+        self.title = title
         self.folder, self.how = folder, json.loads(json.dumps(how))
         with disk_errors_told():
             if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / HOW).is_file())):
@@ -113,9 +116,16 @@ class CompletedSet:
         Args:
             entries: how many the model's memory has; what is numbered on from there is the person's own.
         """
-        leaned = [{**share_facts(share), "own": share.entry >= entries} for share in one.drawn_from]
-        row = {"label": one.label, "own": False, "seed": one.seed, "digest": "", "source": "mmgen", "licence": ""}
-        return self._add(one.image, {**row, "author": "", "drawn_from": leaned})
+        return self.add_image(one.image, one.label, one.seed, leaned_on(one, entries))
+
+    def add_image(self, image: Image.Image, label: str, seed: int, leaned: list[dict[str, Any]]) -> Path:
+        """Add a drawing as it lies somewhere else already.
+
+        Args:
+            leaned: what it leaned on, as `leaned_on` gives it.
+        """
+        row = {"label": label, "own": False, "seed": seed, "digest": "", "source": "mmgen", "licence": ""}
+        return self._add(image, {**row, "author": "", "drawn_from": leaned})
 
     def _add(self, image: Image.Image, row: dict[str, Any]) -> Path:
         taken = [Path(known["file_name"]).name for known in self.rows]
@@ -153,7 +163,7 @@ class CompletedSet:
             origins.update({tuple(s[n] for n in ("source", "licence", "author")) for s in row["drawn_from"]})
         lines = [
             "---",
-            "license: other",
+            f"license: {strictest(licence for _, licence, _ in origins)}",
             "tags: [mmgen, imagefolder]",
             "configs:",
             "- config_name: default",
@@ -162,7 +172,7 @@ class CompletedSet:
             '    path: ["metadata.jsonl", "pictures/*.png"]',
             "---",
             "",
-            f"# {self.folder.resolve().name}",
+            f"# {self.title or self.folder.resolve().name}",
             "",
             f"{len(self.rows)} pictures in one style: {own} are the author's own (`own` in `metadata.jsonl`), {drawn} "
             f"were drawn from them by mmgen with the model {self.how.get('checkpoint', '')}.",
@@ -194,6 +204,15 @@ class _Loaded(Sequence):
 
     def __getitem__(self, index):
         raise IndexError("These pictures are read in order only.")
+
+
+def leaned_on(one: Completed, entries: int) -> list[dict[str, Any]]:
+    """What a drawing leaned on, for JSON, and of each whether it is the person's `own`.
+
+    Args:
+        entries: how many the model's memory has; what is numbered on from there is the person's own.
+    """
+    return [{**share_facts(share), "own": share.entry >= entries} for share in one.drawn_from]
 
 
 def plain(label: str) -> str:

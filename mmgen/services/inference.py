@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from mmgen.attribution import memory_text
-from mmgen.completion import Completed
+from mmgen.completion import Completed, StyleSet
 from mmgen.devices import autocast, has_fast_bf16
 from mmgen.errors import UserError
 from mmgen.images import open_image, save_png, to_pil
@@ -190,6 +190,18 @@ class InferenceService:
                 yield one
 
         return one_by_one()
+
+    def draw_in(self, style: StyleSet, label: str, seed: int, truncation: float, **references: Any) -> Completed:
+        """Draw one thing of a set, when nothing else is drawn.
+
+        Args:
+            references: `references` and `reference_weights`, as `StyleSet.draw` takes them.
+
+        Raises:
+            UserError: a reference cannot be read.
+        """
+        with _DRAWING:
+            return style.draw(label, seed, truncation, **references)
 
     def image_key(self, entry: int) -> str:
         """What a thumbnail of an entry is kept by: another picture under the same number has another."""

@@ -10,6 +10,8 @@ import gradio as gr
 from mmgen.services.drafts import DraftService
 from mmgen.services.models import DEFAULT, Models
 from mmgen.services.publishing import Publisher
+from mmgen.services.set_drawing import SetService
+from mmgen.services.set_parcel import SetParcels
 
 # Every event of the page that runs the model shares one place in the queue, so that no picture waits for older ones.
 MODEL_QUEUE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -33,6 +35,7 @@ class Context:
     models: what it can draw with.
     drafts: everybody's pairs and jobs.
     publisher: sends models to the Hub.
+    sets, parcels: draw everybody's sets, and pack and send them.
     tabs: the page's tabs, each with its title in small letters as id; set before they are filled.
     model: which of the models is drawn with; the Generate tab places it.
     chosen, draft, watched: the model drawn with, the pairs being prepared and the job looked at, in the browser.
@@ -43,6 +46,8 @@ class Context:
     models: Models
     drafts: DraftService = field(default_factory=DraftService)
     publisher: Publisher = field(init=False)
+    sets: SetService = field(init=False)
+    parcels: SetParcels = field(init=False)
     tabs: gr.Tabs = field(init=False)
     model: gr.Dropdown = field(init=False)
     chosen: gr.BrowserState = field(init=False)
@@ -52,6 +57,8 @@ class Context:
 
     def __post_init__(self) -> None:
         self.publisher = Publisher(self.models)
+        self.sets = SetService(self.models, self.drafts)
+        self.parcels = SetParcels(self.sets)
         self.model = gr.Dropdown(
             [self.models.default_choice],
             value=DEFAULT,

@@ -7,7 +7,8 @@ from pathlib import Path
 import gradio as gr
 
 _ASSETS = Path(__file__).parent.parent / "assets"
-CSS = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "train.css", "publish.css"))
+_STYLES = ("page.css", "train.css", "complete.css", "publish.css")
+CSS = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in _STYLES)
 
 # The first click into the prompt selects the example there, so that typing replaces it.
 JS = """

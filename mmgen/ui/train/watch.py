@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -91,9 +91,13 @@ class Watch:
                         elem_id="compare",
                     )
 
-    def connect(self, jobs_list: gr.HTML, base: gr.Dropdown) -> None:
-        """Look when the page opens, and again while something moves."""
-        self.jobs_list, self.base = jobs_list, base
+    def connect(self, jobs_list: gr.HTML, pickers: Sequence[gr.Dropdown]) -> None:
+        """Look when the page opens, and again while something moves.
+
+        Args:
+            pickers: of models, to be told of new ones.
+        """
+        self.jobs_list, self.pickers = jobs_list, pickers
         self.outputs = [
             self.context.watched,
             self.seen,
@@ -116,7 +120,7 @@ class Watch:
             jobs_list,
             self.timer,
             self.context.model,
-            base,
+            *pickers,
         ]
         self.timer.tick(self.look, inputs=self._inputs, outputs=self.outputs, trigger_mode="once", **_INSTANT)
         self.context.demo.load(self.look, inputs=self._inputs, outputs=self.outputs, **_INSTANT)
@@ -142,7 +146,7 @@ class Watch:
 
     def look(self, request: gr.Request, watched: str, fetched: str, seen: dict, at: float | None) -> dict[Block, Any]:
         """What has changed since the last look; all else is left as it is."""
-        owner, changes = owner_of(request), _Changes(seen)
+        owner, changes = owner_of(request), Changes(seen)
         self.context.models.remember(owner, names_of(fetched))
         try:
             jobs = self.drafts.jobs(owner)
@@ -169,10 +173,11 @@ class Watch:
         changes.show(
             self.context.model, "models", choices, lambda: gr.Dropdown(choices=choices, visible=len(choices) > 1)
         )
-        changes.show(self.base, "bases", choices, lambda: gr.Dropdown(choices=choices))
+        for picker in self.pickers:
+            changes.show(picker, f"models of {picker.elem_id}", choices, lambda: gr.Dropdown(choices=choices))
         return {**changes.shown, self.seen: changes.now}
 
-    def _show_job(self, changes: _Changes, jobs: Jobs, job: Job, state: str, at: int) -> None:
+    def _show_job(self, changes: Changes, jobs: Jobs, job: Job, state: str, at: int) -> None:
         """All about the job that is watched."""
         card_now = card(job, jobs.position(job.id))
         log, samples = job.log(), job.samples
@@ -220,7 +225,7 @@ class Watch:
         return steer
 
 
-class _Changes:
+class Changes:
     """What the page shows already, so that only what is new is sent."""
 
     def __init__(self, before: dict[str, Any]):
