@@ -35,22 +35,39 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def _without_compiler() -> None:
+    """Import diffusers without PyTorch's compiler, of which it wants one decorator that does nothing here.
+
+    It would be a sixth of the time until the page answers. Whoever needs the compiler later imports it as ever.
+    """
+    if "diffusers" in sys.modules or "torch._dynamo" in sys.modules:
+        return
+    sys.modules["torch._dynamo"] = None  # type: ignore[assignment]
+    try:
+        import diffusers.utils.torch_utils  # noqa: F401
+    finally:
+        del sys.modules["torch._dynamo"]
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Load the model and serve the page until it is stopped.
 
     Raises:
         UserError: there is no checkpoint or no memory, or the port is taken.
     """
+    _without_compiler()
     from mmgen.checkpoints import default_checkpoint, load_pipeline, open_memory
+    from mmgen.devices import prepare_to_draw
 
+    prepare_to_draw()
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
     if arguments.memory:
         pipe.use_memory(open_memory(arguments.memory))
-    pipe("", seed=0)  # The first picture is slow, so it is drawn before anyone waits for one.
 
     from mmgen.home import root
     from mmgen.jobs import Scheduler
     from mmgen.quota import keep_seconds
+    from mmgen.services.inference import warm_up
     from mmgen.ui.page import build_page, launch_options
     from mmgen.ui.web.tidy import clear_away
 
@@ -60,8 +77,10 @@ def serve(arguments: argparse.Namespace) -> None:
     # Starts the jobs that wait; they run on when the studio is closed.
     scheduler = Scheduler(root(), keep_seconds(), clear_away if on_space() else None)
     scheduler.start()
+    page = build_page(pipe)
+    warm_up(pipe)
     try:
-        build_page(pipe).launch(
+        page.launch(
             server_name=host,
             server_port=arguments.port,
             inbrowser=has_display() and not on_space(),

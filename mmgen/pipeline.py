@@ -53,10 +53,6 @@ WHOLE = 0.8
 MAX_THINGS = 8
 """Things of a prompt that are considered; a long text names thousands, and only the first have slots."""
 
-PADDING = 48
-"""Word pieces of padding that cost less than a second pass through BERT (on a CPU; two passes of 9 and 10 took 45 ms,
-one of 27 took 30)."""
-
 
 @dataclass(frozen=True)
 class MemoryShare:
@@ -512,22 +508,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if len(pieces) > 2 and set(pieces[1:-1]) == {self.tokenizer.unk_token_id}:
             notes.append("None of these characters is known to the text encoder; write the prompt in English words.")
         keys, things = None, things_of(content) if content else []
-        texts = [text for text in dict.fromkeys(things) if text != words]
-        others = self.tokenizer(texts, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] if texts else []
-        longest = max(map(len, others), default=0)
-        padded = (len(others) + 1) * max(longest, len(pieces))
-        if padded - len(pieces) - len(others) * longest <= PADDING:
-            tokens, mask = self._read([pieces, *others])
-        else:  # A long prompt of short things.
-            tokens, mask = self._read([pieces])
-        alone = tokens[:1, : len(pieces)]
+        texts = [words, *(text for text in dict.fromkeys(things) if text != words)]
+        others = self.tokenizer(texts[1:], truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] if things else []
+        tokens, mask = self._read([pieces, *others])
         if things:
-            made = text_keys(tokens, mask)
-            if len(made) <= len(others):
-                made = torch.cat([made, text_keys(*self._read(others))])
-            known = [words, *texts]
-            keys = made[[known.index(thing) for thing in things]]
-        return EncodedPrompt(alone.contiguous(), mask[:1, : len(pieces)].contiguous(), keys, tuple(notes))
+            keys = text_keys(tokens, mask)[[texts.index(thing) for thing in things]]
+        alone = slice(1), slice(len(pieces))
+        return EncodedPrompt(tokens[alone].contiguous(), mask[alone].contiguous(), keys, tuple(notes))
 
     def _read(self, pieces: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Word pieces of n texts -> their tokens [n, T, D] and mask [n, T], padded to the longest."""

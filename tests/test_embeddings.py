@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from mmgen.models.embeddings import EmbeddingCache, image_hash
+from mmgen.pipeline import things_of
 from mmgen.services.inference import GenerationRequest, InferenceService
 from tests.tiny import tiny_pipeline
 
@@ -94,14 +95,18 @@ def test_the_page_reads_words_and_references_once(pipe, passes, tmp_path):
     assert passes["image_encoder"] == 2 and other.images[0].tobytes() != first.images[0].tobytes()
 
 
-def test_a_long_prompt_of_short_things_is_read_in_two_passes(pipe, passes):
-    long = "a red apple on a blue star and a green cat and a round dog and " + "a red star " * 15
-    query = pipe.memory_query(long)
-    with torch.inference_mode():
-        pipe.fuse(long, pipe.encode_references(()), (), content=pipe.content_of(long))
-        assert passes["text_encoder"] == 4  # Outside of inference nothing is kept.
-        assert torch.equal(pipe.memory_query(long).keys, query.keys)
-        assert passes["text_encoder"] == 4
+def test_a_prompt_and_its_things_are_read_in_one_pass(pipe, passes):
+    query = pipe.memory_query(APPLE)  # Outside of inference nothing is kept.
+    assert passes["text_encoder"] == 1
+    with torch.no_grad():
+        content = pipe.content_of(APPLE)
+        fused = pipe.fuse(APPLE, pipe.encode_references(()), (), content=content)
+        assert content == "a red apple on a blue star" and torch.equal(pipe.memory_query(APPLE).keys, query.keys)
+        assert passes["text_encoder"] == 2
+        alone = pipe.fuse(APPLE, pipe.encode_references(()), ())
+        assert passes["text_encoder"] == 3 and torch.allclose(fused.tokens, alone.tokens, atol=1e-5)
+        whole, bare, *things = pipe.encode_keys(things_of(content))
+        assert torch.allclose(pipe.encode_prompt(APPLE, content).keys, torch.stack([whole, bare, *things]), atol=1e-5)
 
 
 def change_weights(pipe):
@@ -200,12 +205,11 @@ def test_the_oldest_goes_first_and_threads_agree():
     assert made == [1, 2, 3, 4] and len(cache) == 3
     assert [ask(key) for key in (1, 3, 4, 2)] == [2, 6, 8, 4] and made[4:] == [2]
     wrong: list[int] = []
-    threads = [
-        threading.Thread(
-            target=lambda first=first: wrong.extend(k for k in range(first, 300) if ask(k % 5) != k % 5 * 2)
-        )
-        for first in range(8)
-    ]
+
+    def ask_often(first: int) -> None:
+        wrong.extend(key for key in range(first, 300) if ask(key % 5) != key % 5 * 2)
+
+    threads = [threading.Thread(target=ask_often, args=[first]) for first in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -264,6 +264,18 @@ class InferenceService:
         _check_number("The seed", order.seed, 0, MAX_SEED, whole=True)
 
 
+def warm_up(pipe: MultimodalGANPipeline) -> threading.Thread:
+    """Draw once in the background, as what is run first is slow; whoever draws meanwhile waits for that one picture."""
+
+    def draw() -> None:
+        with _DRAWING:
+            pipe("a picture", seed=0)
+
+    thread = threading.Thread(target=draw, name="warm-up", daemon=True)
+    thread.start()
+    return thread
+
+
 def kept_reference(path: str) -> str:
     """The path of a reference.
 
