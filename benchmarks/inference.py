@@ -16,6 +16,7 @@ already encoded) and the decoder of its VAE.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
@@ -33,11 +35,14 @@ sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != FO
 
 OURS = "mmgen, a new prompt"
 PACKAGES = (
-    "torchvision==0.28.0",
-    *("lightweight-gan==1.2.1", "adabelief-pytorch==0.2.1", "einops==0.8.2", "kornia==0.9.0", "kornia_rs==0.2.0"),
-    *("stylegan2-pytorch==1.9.0", "contrastive_learner==0.1.1", "vector-quantize-pytorch==0.1.0", "retry==0.9.2"),
-    *("gigagan-pytorch==0.3.0", "open-clip-torch==2.32.0", "ema-pytorch", "beartype", "numerize", "ftfy", "fire"),
+    *("torchvision==0.28.0", "einops==0.8.2", "kornia==0.9.0", "kornia_rs==0.2.0"),
+    *("lightweight-gan==1.2.1", "adabelief-pytorch==0.2.1"),
+    *("stylegan2-pytorch==1.9.0", "vector-quantize-pytorch==0.1.0"),
+    *("gigagan-pytorch==0.3.0", "ema-pytorch", "beartype", "numerize"),
 )
+NOT_FOR_DRAWING = ("aim", "fire", "open_clip", "contrastive_learner")
+"""Modules that these packages import and their generators do not use: an empty one serves where there is none."""
+
 SD_TURBO_UNET = {
     "sample_size": 64,
     "block_out_channels": (320, 640, 1280, 1280),
@@ -97,16 +102,19 @@ def ours(checkpoint: Path | None) -> tuple[dict[str, Contestant], int]:
 
 
 @contextmanager
-def cuda_is_claimed() -> Iterator[None]:
-    """Some of these packages assert CUDA when they are imported."""
+def importable() -> Iterator[None]:
+    """Some of these packages assert CUDA when they are imported, and import what only their training needs."""
     import torch
 
-    there = torch.cuda.is_available()
+    for name in NOT_FOR_DRAWING:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            sys.modules[name] = ModuleType(name)
+    there = torch.cuda.is_available
     torch.cuda.is_available = lambda: True
     try:
         yield
     finally:
-        torch.cuda.is_available = lambda: there
+        torch.cuda.is_available = there
 
 
 def lightweight_gan(size: int, device) -> Contestant:
@@ -165,27 +173,31 @@ def diffusion(size: int, device) -> Contestant:
 
 
 PEERS = {
+    "SD-Turbo's UNet and VAE": diffusion,
     "lightweight-gan": lightweight_gan,
     "stylegan2-pytorch": stylegan2,
     "gigagan-pytorch": gigagan,
-    "SD-Turbo's UNet and VAE": diffusion,
 }
 
 
-def others(packages: Path | None, size: int, device) -> dict[str, Contestant]:
-    """Those of the peers that can be imported; of the rest says why not."""
+def others(packages: Path | None, names: list[str] | None, size: int, device) -> dict[str, Contestant]:
+    """The peers of these names, or all, that can be imported; of the rest says why not."""
     sys.path.append(str(FOLDER))
     from opponent import _import_torchvision
 
     sys.path.remove(str(FOLDER))
-    if packages:
-        sys.path.append(str(packages))
     found = {}
     for name, make in PEERS.items():
+        if names is not None and name not in names:
+            continue
+        if make is diffusion:  # Before torchvision, which transformers would find and fail on.
+            found[name] = make(size, device)
+            continue
+        if packages and str(packages) not in sys.path:
+            sys.path.append(str(packages))
         try:
-            if make is not diffusion:
-                _import_torchvision()
-            with cuda_is_claimed():
+            _import_torchvision()
+            with importable():
                 found[name] = make(size, device)
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
@@ -234,7 +246,7 @@ def measure(arguments: argparse.Namespace) -> list[dict]:
     prepare_to_draw()
     device = best_device()
     rows, size = ours(arguments.checkpoint)
-    rows |= others(arguments.packages, size, device)
+    rows |= others(arguments.packages, arguments.beside, size, device)
     limit = peak(device)
     print(f"{device.type}, {torch.get_num_threads()} threads, {size} px, peak {limit:.0f} GFLOP/s")
     result = []
@@ -332,6 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="mmgen's model (default: the one that the page opens)")
     parser.add_argument("--packages", type=Path, help="folder of `pip install --target` with the other generators")
+    parser.add_argument("--beside", nargs="*", choices=PEERS, help="which of them (default: all)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the rows to this file too")

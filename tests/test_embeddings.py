@@ -107,6 +107,8 @@ def test_a_prompt_and_its_things_are_read_in_one_pass(pipe, passes):
         assert passes["text_encoder"] == 3 and torch.allclose(fused.tokens, alone.tokens, atol=1e-5)
         whole, bare, *things = pipe.encode_keys(things_of(content))
         assert torch.allclose(pipe.encode_prompt(APPLE, content).keys, torch.stack([whole, bare, *things]), atol=1e-5)
+        same = pipe.encode_prompt("red apple", "red apple").keys  # All its things are the prompt itself.
+        assert same.shape == (3, 32) and torch.equal(same[0], same[2])
 
 
 def change_weights(pipe):
