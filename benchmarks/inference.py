@@ -183,9 +183,8 @@ PEERS = {
 def others(packages: Path | None, names: list[str] | None, size: int, device) -> dict[str, Contestant]:
     """The peers of these names, or all, that can be imported; of the rest says why not."""
     sys.path.append(str(FOLDER))
-    from opponent import _import_torchvision
+    from opponent import _import_torchvision  # Which takes the folder out of the path again.
 
-    sys.path.remove(str(FOLDER))
     found = {}
     for name, make in PEERS.items():
         if names is not None and name not in names:

@@ -509,7 +509,9 @@ class MultimodalGANPipeline(DiffusionPipeline):
             notes.append("None of these characters is known to the text encoder; write the prompt in English words.")
         keys, things = None, things_of(content) if content else []
         texts = [words, *(text for text in dict.fromkeys(things) if text != words)]
-        others = [self.tokenizer(text, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] for text in texts[1:]]
+        others = [
+            self.tokenizer(text, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] for text in texts[1:]
+        ]
         tokens, mask = self._read([pieces, *others])
         if things:
             keys = text_keys(tokens, mask)[[texts.index(thing) for thing in things]]
