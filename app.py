@@ -35,27 +35,12 @@ def has_display() -> bool:
     return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _without_compiler() -> None:
-    """Import diffusers without PyTorch's compiler, of which it wants one decorator that does nothing here.
-
-    It would be a sixth of the time until the page answers. Whoever needs the compiler later imports it as ever.
-    """
-    if "diffusers" in sys.modules or "torch._dynamo" in sys.modules:
-        return
-    sys.modules["torch._dynamo"] = None  # type: ignore[assignment]
-    try:
-        import diffusers.utils.torch_utils  # noqa: F401
-    finally:
-        del sys.modules["torch._dynamo"]
-
-
 def serve(arguments: argparse.Namespace) -> None:
     """Load the model and serve the page until it is stopped.
 
     Raises:
         UserError: there is no checkpoint or no memory, or the port is taken.
     """
-    _without_compiler()
     from mmgen.checkpoints import default_checkpoint, load_pipeline, open_memory
     from mmgen.devices import prepare_to_draw
 

@@ -36,7 +36,7 @@ sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != FO
 OURS = "mmgen, a new prompt"
 PACKAGES = (
     *("torchvision==0.28.0", "einops==0.8.2", "kornia==0.9.0", "kornia_rs==0.2.0"),
-    *("lightweight-gan==1.2.1", "adabelief-pytorch==0.2.1"),
+    *("lightweight-gan==1.2.1", "adabelief-pytorch==0.2.1", "colorama==0.4.6", "tabulate==0.10.0"),
     *("stylegan2-pytorch==1.9.0", "vector-quantize-pytorch==0.1.0"),
     *("gigagan-pytorch==0.3.0", "ema-pytorch", "beartype", "numerize"),
 )
