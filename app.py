@@ -42,15 +42,17 @@ def serve(arguments: argparse.Namespace) -> None:
         UserError: there is no checkpoint or no memory, or the port is taken.
     """
     from mmgen.checkpoints import default_checkpoint, load_pipeline, open_memory
+    from mmgen.devices import prepare_to_draw
 
+    prepare_to_draw()
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
     if arguments.memory:
         pipe.use_memory(open_memory(arguments.memory))
-    pipe("", seed=0)  # The first picture is slow, so it is drawn before anyone waits for one.
 
     from mmgen.home import root
     from mmgen.jobs import Scheduler
     from mmgen.quota import keep_seconds
+    from mmgen.services.inference import warm_up
     from mmgen.ui.page import build_page, launch_options
     from mmgen.ui.web.tidy import clear_away
 
@@ -60,8 +62,10 @@ def serve(arguments: argparse.Namespace) -> None:
     # Starts the jobs that wait; they run on when the studio is closed.
     scheduler = Scheduler(root(), keep_seconds(), clear_away if on_space() else None)
     scheduler.start()
+    page = build_page(pipe)
+    warm_up(pipe)
     try:
-        build_page(pipe).launch(
+        page.launch(
             server_name=host,
             server_port=arguments.port,
             inbrowser=has_display() and not on_space(),

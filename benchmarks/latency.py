@@ -58,15 +58,25 @@ def main() -> None:
         with autocast(pipe.device):
             pipe.autoencoder.decode(latents.float())
 
+    def anew(function):
+        """A call that finds nothing kept of the words and references that were read before."""
+
+        def call() -> None:
+            pipe.embeddings.clear()
+            function()
+
+        return call
+
     rows = {
-        "one picture from words": lambda: pipe(prompt, seed=1),
-        "  words and fusion": lambda: pipe.fuse(prompt, none, []),
+        "one picture from words": anew(lambda: pipe(prompt, seed=1)),
+        "  words and fusion": anew(lambda: pipe.fuse(prompt, none, [])),
         "  generator": generate,
         "  image decoder": decode,
         "one reference read": lambda: pipe.encode_references([picture]),
-        "words, and fusion with the reference": lambda: pipe.fuse(prompt, tokens, [1.0]),
-        "one picture from words and a reference": lambda: pipe(prompt, references=[picture], seed=1),
-        "four pictures from words": lambda: pipe(prompt, seed=1, num_images=4),
+        "words, and fusion with the reference": anew(lambda: pipe.fuse(prompt, tokens, [1.0])),
+        "one picture from words and a reference": anew(lambda: pipe(prompt, references=[picture], seed=1)),
+        "the same with another seed": lambda: pipe(prompt, references=[picture], seed=2),
+        "four pictures from words": anew(lambda: pipe(prompt, seed=1, num_images=4)),
     }
     if pipe.captioner:
         twenty = [picture] * 20

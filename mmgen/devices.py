@@ -1,9 +1,17 @@
-"""What this machine computes on, and in what precision."""
+"""How a model runs on this machine: on which device, in what precision, and on how many cores.
+
+Measured on an AVX2 core at one picture of 256 pixels: the decoder's convolutions run near the peak of matrix products.
+Other ways to run them change the last bits, and gain little: channels last 0.93 of the decoder's time, Winograd's
+transform written in PyTorch 0.64 to 0.88 of a convolution's; weights packed by oneDNN 0.75 to 1.1 of a linear layer's.
+What pays is to run nothing twice.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -35,3 +43,31 @@ def use_fast_kernels(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those it may run on, and no more than its container's share of time allows.
+
+    Args:
+        cgroup: where Linux tells that share, `cpu.max` or the older `cpu/cpu.cfs_quota_us`.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((cgroup / name).read_text() for name in names).split()
+            if int(quota) > 0:  # -1 or "max" where there is no limit.
+                return max(1, min(cores, math.ceil(int(quota) / int(period))))
+        except (OSError, ValueError):
+            continue
+    return cores
+
+
+def prepare_to_draw() -> None:
+    """For a process that draws all day: no more threads than cores.
+
+    PyTorch counts the cores of the machine, not those that a container was given; with more threads than cores they
+    wait for each other. `OMP_NUM_THREADS` is left as it is. (glibc told to keep freed blocks, which helps training,
+    gained nothing here: 0.96 to 1.04 of a picture's time.)
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))

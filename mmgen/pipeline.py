@@ -22,6 +22,7 @@ from mmgen.errors import UserError
 from mmgen.images import Source, open_image, to_pil, to_tensor
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import Caption, CaptionDecoder
+from mmgen.models.embeddings import Embeddings, image_hash, tensor_hash
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.fusion import Fused, Fusion
 from mmgen.models.generator import Generator, Remembered
@@ -95,6 +96,23 @@ class GANPipelineOutput(BaseOutput):
 
 
 @dataclass
+class EncodedPrompt:
+    """What BERT made of a prompt.
+
+    Attributes:
+        tokens: [1, T, D] of its words.
+        mask: [1, T], ones.
+        keys: [n, D], of the `things_of` its content, or None where nothing is looked up.
+        notes: sentences for the person on what was not read.
+    """
+
+    tokens: torch.Tensor
+    mask: torch.Tensor
+    keys: torch.Tensor | None
+    notes: tuple[str, ...]
+
+
+@dataclass
 class MemoryQuery:
     """What is looked up for a prompt.
 
@@ -148,6 +166,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
                 **encoder_hashes(autoencoder, text_encoder),
             )
         self.memory_on_disk = None
+        self.embeddings = Embeddings()
         if memory is not None:
             memory.bind(self)
         self.register_modules(
@@ -320,12 +339,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
         references = [open_image(one) for one in references]
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
-        tokens, shown = self.encode_references(references), self.reference_latents(references)
+        tokens, shown = self.see_references(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
         drawn, drawn_from = [], []
         for words in prompts:
-            fused = self.fuse(words, tokens, reference_weights, text_weight, notes)
-            query = self.memory_query(words, notes) if text_weight and memory_weight else None
+            content = self.content_of(words) if text_weight and memory_weight else ""
+            fused = self.fuse(words, tokens, reference_weights, text_weight, notes, content=content)
+            query = self.memory_query(words, notes) if content else None
             for one in seeds:
                 found = query and self.retrieve(query, one, truncation, bool(references), memory_dropped, memory_pinned)
                 remembered = self.remember(found, memory_weight, shown, reference_weights)
@@ -444,6 +464,66 @@ class MultimodalGANPipeline(DiffusionPipeline):
         cnn = PyramidCNN(self.image_encoder, processor.image_mean, processor.image_std).to(self.device)
         return torch.cat([reference_tokens(cnn(reference_view(one[None].to(self.device)))) for one in images])
 
+    def see_references(self, references: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Open pictures -> reference tokens [R, grid, channels] and latents [R, C, S, S], kept by what they show."""
+        if not references:
+            return self.encode_references(()), self.reference_latents(())
+        seen = [self.see_reference(image_hash(image), lambda image=image: image) for image in references]
+        tokens, latents = zip(*seen, strict=True)
+        return torch.cat(tokens), torch.cat(latents)
+
+    def see_reference(self, content: str, opened: Callable[[], Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One picture -> reference tokens [1, grid, channels] and latents [1, C, S, S], or [0, C, S, S] where they are
+        not looked at.
+
+        Args:
+            content: `image_hash` of the picture; what was seen of it before is not opened again.
+            opened: gives the picture.
+        """
+
+        def see() -> tuple[torch.Tensor, torch.Tensor]:
+            image = opened()
+            return self.encode_references([image]), self.reference_latents([image])
+
+        owners = self.image_encoder, self.image_processor, self.autoencoder, self.generator.config
+        return self.embeddings.references.get(owners, content, see)
+
+    def encode_prompt(self, words: str, content: str = "") -> EncodedPrompt:
+        """Read a prompt and what it may be looked up by, in one pass through BERT; kept.
+
+        Args:
+            content: the words without those that name a style, as `content_of` gives them; empty to look nothing up.
+        """
+        words = " ".join(words.split())
+        owners = self.text_encoder, self.tokenizer
+        return self.embeddings.words.get(owners, (words, content), lambda: self._encode_prompt(words, content))
+
+    def _encode_prompt(self, words: str, content: str) -> EncodedPrompt:
+        pieces = self.tokenizer(words, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
+        notes = []
+        if len(words) > 2 * MAX_PROMPT_TOKENS:
+            whole = len(self.tokenizer(words[:20_000], verbose=False)["input_ids"])
+            if whole > MAX_PROMPT_TOKENS:
+                notes.append(f"The prompt is long: only its first {MAX_PROMPT_TOKENS - 2} word pieces were read.")
+        if len(pieces) > 2 and set(pieces[1:-1]) == {self.tokenizer.unk_token_id}:
+            notes.append("None of these characters is known to the text encoder; write the prompt in English words.")
+        keys, things = None, things_of(content) if content else []
+        texts = [words, *(text for text in dict.fromkeys(things) if text != words)]
+        others = [
+            self.tokenizer(text, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] for text in texts[1:]
+        ]
+        tokens, mask = self._read([pieces, *others])
+        if things:
+            keys = text_keys(tokens, mask)[[texts.index(thing) for thing in things]]
+        alone = slice(1), slice(len(pieces))
+        return EncodedPrompt(tokens[alone].contiguous(), mask[alone].contiguous(), keys, tuple(notes))
+
+    def _read(self, pieces: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Word pieces of n texts -> their tokens [n, T, D] and mask [n, T], padded to the longest."""
+        padded = self.tokenizer.pad({"input_ids": list(pieces)}, return_tensors="pt").to(self.device)
+        mask = padded["attention_mask"]
+        return text_tokens(self.text_encoder, padded["input_ids"], mask), mask
+
     def fuse(
         self,
         prompt: str,
@@ -452,35 +532,40 @@ class MultimodalGANPipeline(DiffusionPipeline):
         text_weight: float = 1.0,
         notes: list[str] | None = None,
         return_attention: bool = False,
+        content: str = "",
     ) -> Fused:
-        """One prompt and reference tokens [R, grid, channels] -> condition of batch size 1."""
+        """One prompt and reference tokens [R, grid, channels] -> condition of batch size 1; kept.
+
+        Args:
+            content: what the prompt will be looked up by, read in the same pass; see `encode_prompt`.
+        """
         notes = [] if notes is None else notes
         words = " ".join(prompt.split()) if text_weight else ""
-        pieces = self.tokenizer(words or "", truncation=True, max_length=MAX_PROMPT_TOKENS, return_tensors="pt")
-        if words and len(words) > 2 * MAX_PROMPT_TOKENS:
-            whole = len(self.tokenizer(words[:20_000], verbose=False)["input_ids"])
-            if whole > MAX_PROMPT_TOKENS:
-                notes.append(f"The prompt is long: only its first {MAX_PROMPT_TOKENS - 2} word pieces were read.")
-        unknown = self.tokenizer.unk_token_id
-        inner = pieces["input_ids"][0, 1:-1]
-        if len(inner) and bool((inner == unknown).all()):
-            notes.append("None of these characters is known to the text encoder; write the prompt in English words.")
+        read = self.encode_prompt(words, content if words else "")
+        notes += read.notes
         active = float(text_weight) if words else 0.0
         used = [index for index, weight in enumerate(reference_weights) if weight > 0]
+        weights = [float(reference_weights[index]) for index in used]
         if active == 0 and not used:
             notes.append("There is no prompt and no reference: the picture is drawn from noise alone.")
-        text = text_tokens(
-            self.text_encoder, pieces["input_ids"].to(self.device), pieces["attention_mask"].to(self.device)
-        )
-        with autocast(self.device):
-            return self.fusion(
-                text=text,
-                text_mask=pieces["attention_mask"].to(self.device),
-                text_weight=torch.tensor([active], device=self.device),
-                references=tokens[None, used],
-                reference_weights=torch.tensor([[reference_weights[i] for i in used]], device=self.device),
-                return_attention=return_attention,
-            )
+        shown = tokens[used]
+
+        def make() -> Fused:
+            with autocast(self.device):
+                return self.fusion(
+                    text=read.tokens,
+                    text_mask=read.mask,
+                    text_weight=torch.tensor([active], device=self.device),
+                    references=shown[None],
+                    reference_weights=torch.tensor([weights], device=self.device),
+                    return_attention=return_attention,
+                )
+
+        if return_attention:
+            return make()
+        key = words, content, active, tensor_hash(shown), tuple(weights)
+        owners = self.text_encoder, self.tokenizer, self.fusion
+        return self.embeddings.conditions.get(owners, key, make)
 
     def reference_latents(self, references: Sequence[Image.Image]) -> torch.Tensor:
         """Pictures -> normalised latents [R, C, S, S], for a generator that looks at them; else R is 0."""
@@ -499,6 +584,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
                 made.append(self.autoencoder.encode(pixels).float())
         return torch.cat(made)
 
+    def content_of(self, prompt: str) -> str:
+        """The words that a prompt is looked up by, without those that name a style; empty where nothing is."""
+        if self.looked_up is None or not self.has_memory:
+            return ""
+        return without_style(prompt, self.looked_up.config.styles)[0]
+
     def memory_query(self, prompt: str, notes: list[str] | None = None) -> MemoryQuery | None:
         """What to look up for a prompt: its words without the style, each thing by itself where it names several.
 
@@ -513,22 +604,31 @@ class MultimodalGANPipeline(DiffusionPipeline):
         words, style = without_style(prompt, memory.config.styles)
         if not words:
             return None
-        return self.content_query(words, memory.style_number(style) if style else None, notes)
+        return self.content_query(words, memory.style_number(style) if style else None, notes, prompt)
 
-    def content_query(self, words: str, style: int | None = None, notes: list[str] | None = None) -> MemoryQuery:
+    def content_query(
+        self, words: str, style: int | None = None, notes: list[str] | None = None, prompt: str | None = None
+    ) -> MemoryQuery:
         """What to look up for words that name things alone; a `notes` is given a sentence where nothing is like them.
 
         Args:
             style: number of the wanted style, or None.
+            prompt: in which the words stand, read in the same pass; by default they are all of it.
         """
-        things = things_of(words)
-        texts = list(dict.fromkeys(things))
-        keys = self.encode_keys(texts)[[texts.index(thing) for thing in things]]
-        best = self.looked_up.nearest(keys)
-        if best.max() < UNLIKE and notes is not None:
+        prompt, memory = words if prompt is None else prompt, self.looked_up
+
+        def make() -> tuple[MemoryQuery, bool]:
+            keys = self.encode_prompt(prompt, words).keys
+            best = memory.nearest(keys)
+            whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
+            return MemoryQuery(whole, queries, style), bool(best.max() < UNLIKE)
+
+        key = " ".join(prompt.split()), words, style, self.generator.config.memory_slots, WHOLE
+        owners = self.text_encoder, self.tokenizer, memory
+        query, is_unlike = self.embeddings.queries.get(owners, key, make)
+        if is_unlike and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
-        whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
-        return MemoryQuery(whole, queries, style)
+        return query
 
     @torch.no_grad()
     def encode_keys(self, texts: Sequence[str]) -> torch.Tensor:

@@ -283,24 +283,29 @@ class Memory(ModelMixin, ConfigMixin):
             own_allowed, other_allowed = own & ~excluded, ~own & ~excluded
         else:
             own_allowed, other_allowed = own, ~own
+        # Slots of a half with one query are drawn in one go, from one ranking, and both halves from the same.
+        groups: list[list[int]] = []
+        for place in range(half):
+            for group in groups:
+                if same_query or torch.equal(queries[:, place], queries[:, group[0]]):
+                    group.append(place)
+                    break
+            else:
+                groups.append([place])
+        text, labels = self.text.long(), self.text_keys.to(queries).T
+        alike = [queries[:, group[0]] @ labels for group in groups]
         if never_same:
-            same = (queries @ self.text_keys.to(queries).T).amax(1) > SAME
-            own_allowed = own_allowed & ~same[:, self.text.long()]
+            own_allowed = own_allowed & ~(torch.stack(alike).amax(0) > SAME)[:, text]
+        ranked = [likeness[:, text] for likeness in alike]
         bonus = AFFINITY * self.affinity()[style.to(self.codes.device)][:, self.style.long()]
         found, scored = [], []
         for allowed in (other_allowed, own_allowed):
             taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
-            left = list(range(half))
-            while left:
-                # All slots of a half with one query are drawn in one go, from one ranking.
-                query = queries[:, left[0]]
-                alike = [place for place in left if same_query or torch.equal(queries[:, place], query)]
-                left = [place for place in left if place not in alike]
-                scores = (query @ self.text_keys.to(query).T)[:, self.text.long()]
-                scores = scores.masked_fill(~allowed, -2.0)
+            for group, likeness in zip(groups, ranked, strict=True):
+                scores = likeness.masked_fill(~allowed, -2.0)
                 if taken.shape[1]:
                     scores = scores.scatter(1, taken, -2.0)
-                values, entries = choose(scores, len(alike), temperature, generator, bonus)
+                values, entries = choose(scores, len(group), temperature, generator, bonus)
                 found.append(entries)
                 scored.append(values)
                 taken = torch.cat([taken, entries], dim=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 import secrets
@@ -28,7 +29,6 @@ from mmgen.pipeline import (
     DESCRIBED_TOGETHER,
     MAX_REFERENCES,
     MAX_SEED,
-    MemoryQuery,
     MemoryShare,
     MultimodalGANPipeline,
 )
@@ -107,15 +107,14 @@ class GenerationResult:
 
 
 class InferenceService:
-    """A pipeline that draws orders, and keeps what it saw in their references and how their words are looked up."""
+    """A pipeline that draws orders, one picture at a time."""
 
     def __init__(self, pipe: MultimodalGANPipeline):
         self.pipe = pipe
         if pipe.memory is not None:
             pipe.memory.freeze()  # All who draw here share it.
         self.styles = list(pipe.config.styles)
-        self._see = lru_cache(maxsize=256)(self._read_reference)
-        self._ask = lru_cache(maxsize=64)(self._read_words)
+        self._hash = lru_cache(maxsize=1024)(_hash_of_file)
         self._shrink = lru_cache(maxsize=1024)(self._draw_thumbnail)
 
     @property
@@ -148,8 +147,11 @@ class InferenceService:
             seen = [self._see(path) for path in order.references]
             start = time.perf_counter()
             tokens, shown = self._together(seen)
-            fused = self.pipe.fuse(order.words, tokens, order.reference_weights, order.text_weight, notes)
-            query = self._query(order, notes)
+            content = self.pipe.content_of(order.words) if order.text_weight and order.memory_weight else ""
+            fused = self.pipe.fuse(
+                order.words, tokens, order.reference_weights, order.text_weight, notes, content=content
+            )
+            query = self.pipe.memory_query(order.words, notes) if content else None
             pixels, drawn_from = [], []
             for done, seed in enumerate(seeds, start=1):
                 found = query and self.pipe.retrieve(
@@ -221,19 +223,6 @@ class InferenceService:
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return data_url(image, quality=80)
 
-    def _query(self, order: GenerationRequest, notes: list[str]) -> MemoryQuery | None:
-        """What to look up for an order; the same words are read once."""
-        if not (self.has_memory and order.text_weight and order.memory_weight):
-            return None
-        memory = self.pipe.looked_up
-        query, said = self._ask(order.words, len(memory), tuple(memory.config.styles))
-        notes += said
-        return query
-
-    def _read_words(self, words: str, *_memory: object) -> tuple[MemoryQuery | None, list[str]]:
-        notes: list[str] = []
-        return self.pipe.memory_query(words, notes), notes
-
     def _together(self, seen: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and latents of all references."""
         if not seen:
@@ -257,11 +246,11 @@ class InferenceService:
                 captions += self.pipe.describe(images[start : start + DESCRIBED_TOGETHER], num_captions)
         return captions
 
-    def _read_reference(self, path: str) -> tuple[torch.Tensor, torch.Tensor]:
-        image = open_image(kept_reference(path))
-        if max(image.size) > _MAX_SIDE:
-            image.thumbnail((_MAX_SIDE, _MAX_SIDE))
-        return self.pipe.encode_references([image]), self.pipe.reference_latents([image])
+    def _see(self, path: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and latents of a reference, whose file is read again only where it has changed."""
+        there = Path(kept_reference(path)).stat()
+        content = self._hash(path, there.st_mtime_ns, there.st_size)
+        return self.pipe.see_reference(content, lambda: _opened(path))
 
     def check(self, order: GenerationRequest) -> None:
         """Raise a `UserError` for the first value that is missing or out of its range."""
@@ -287,6 +276,18 @@ class InferenceService:
         _check_number("The seed", order.seed, 0, MAX_SEED, whole=True)
 
 
+def warm_up(pipe: MultimodalGANPipeline) -> threading.Thread:
+    """Draw once in the background, as what is run first is slow; whoever draws meanwhile waits for that one picture."""
+
+    def draw() -> None:
+        with _DRAWING:
+            pipe("a picture", seed=0)
+
+    thread = threading.Thread(target=draw, name="warm-up", daemon=True)
+    thread.start()
+    return thread
+
+
 def kept_reference(path: str) -> str:
     """The path of a reference.
 
@@ -296,6 +297,18 @@ def kept_reference(path: str) -> str:
     if not Path(path).is_file():
         raise UserError("A reference is no longer on the server. Remove it and add it again.")
     return path
+
+
+def _opened(path: str) -> Image.Image:
+    image = open_image(path)
+    if max(image.size) > _MAX_SIDE:
+        image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return image
+
+
+def _hash_of_file(path: str, *_version: int) -> str:
+    with open(path, "rb") as file:
+        return "file " + hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def _check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:
