@@ -32,11 +32,10 @@ from mmgen.models.memory import (
     Retrieved,
     check_encoders,
     encoder_hashes,
-    phrases,
-    subject,
     text_keys,
     without_style,
 )
+from mmgen.phrases import phrases, places_of_things, subject
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
@@ -100,7 +99,7 @@ class MemoryQuery:
 
     Attributes:
         whole: [1, D], of all the words.
-        keys: [K / 2, D], one for each slot of a half.
+        keys: [K, D], one for each slot.
         style: number of the style that the prompt names, or None.
     """
 
@@ -527,7 +526,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         best = self.looked_up.nearest(keys)
         if best.max() < UNLIKE and notes is not None:
             notes.append("The memory holds nothing like these words: the picture is drawn from what the model learned.")
-        whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
+        whole, queries = choose_keys(keys, best, self.generator.config.memory_slots)
         return MemoryQuery(whole, queries, style)
 
     @torch.no_grad()
@@ -754,26 +753,30 @@ def _tell_of_types(*given) -> None:
 
 
 def things_of(words: str) -> list[str]:
-    """What a prompt without its style may be looked up by: its words, the same without the article, and its things.
+    """What a prompt without its style may be looked up by: its words, the same without the article, and its things,
+    where they are something else than that.
 
     >>> things_of("a sunset on the beach")
     ['a sunset on the beach', 'sunset on the beach', 'sunset', 'beach']
+    >>> things_of("a cat"), things_of("two cats")
+    (['a cat', 'cat'], ['two cats', 'cats', 'cat'])
     """
-    return [words, subject(words), *phrases(words)[:MAX_THINGS]]
+    things = phrases(words)[:MAX_THINGS]
+    return [words, subject(words), *(things if things != [subject(words)] else ())]
 
 
-def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """From keys [2 + T, D] of `things_of` a prompt: that of the whole [1, D], and those of a half's slots [count, D].
+def choose_keys(keys: torch.Tensor, best: torch.Tensor, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """From keys [2 + T, D] of `things_of` a prompt: that of the whole [1, D], and those of `slots` slots [K, D].
 
-    The whole is with or without its article, whichever finds more. Of several things, where nothing like all of them
-    together is known, each has slots of its own.
+    The whole is with or without its article, whichever finds more. Where nothing like all of it is known, each of its
+    things has slots of its own.
 
     Args:
         best: [2 + T], how like each key its nearest entry is.
     """
     whole = keys[int(best[1] > best[0])][None]
-    chosen = keys[2:] if len(keys) > 3 and best[:2].max() < WHOLE else whole
-    return whole, chosen[torch.arange(count, device=keys.device) % len(chosen)]
+    chosen = keys[2:] if len(keys) > 2 and best[:2].max() < WHOLE else whole
+    return whole, chosen[places_of_things(len(chosen), slots)]
 
 
 def choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:

@@ -239,6 +239,7 @@ class Memory(ModelMixin, ConfigMixin):
         generator: torch.Generator | None = None,
         slots: int = SLOTS,
         never_same: bool = False,
+        one_by_one: bool = False,
     ) -> Retrieved:
         """Find what is nearest to some words, half in other styles and half in the wanted one.
 
@@ -246,13 +247,16 @@ class Memory(ModelMixin, ConfigMixin):
         further than `WINDOW` from the nearest is never chosen where enough others are.
 
         Args:
-            queries: [n, D] as `text_keys` gives them, or [n, slots / 2, D], one for each slot of a half.
+            queries: [n, D] as `text_keys` gives them; or [n, slots / 2, D], one for each slot of a half; or
+                [n, slots, D], one for each slot.
             style: [n] numbers of the wanted styles.
             excluded: [n, E] bool, entries that must not be found, or None.
             temperature: of the choice, one number or [n, 1]; 0 takes the nearest.
             generator: of the noise; None for torch's own.
             slots: K, an even number.
             never_same: whether to leave out what has the words of a query in the wanted style: what was asked for.
+            one_by_one: whether to draw slots with queries of their own each by itself; else those with equal ones are
+                drawn from one ranking, for which a GPU has to be asked which they are.
         """
         half, rows = slots // 2, len(queries)
         same_query = queries.ndim == 2  # Known without asking the device.
@@ -266,13 +270,15 @@ class Memory(ModelMixin, ConfigMixin):
             same = (queries @ self.text_keys.to(queries).T).amax(1) > SAME
             own_allowed = own_allowed & ~same[:, self.text.long()]
         found, scored = [], []
-        for allowed in (other_allowed, own_allowed):
+        for allowed, asked in ((other_allowed, queries[:, :half]), (own_allowed, queries[:, -half:])):
             taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
             left = list(range(half))
             while left:
                 # All slots of a half with one query are drawn in one go, from one ranking.
-                query = queries[:, left[0]]
-                alike = [place for place in left if same_query or torch.equal(queries[:, place], query)]
+                query = asked[:, left[0]]
+                alike = left[:1] if one_by_one else left
+                if not one_by_one and not same_query:
+                    alike = [place for place in left if torch.equal(asked[:, place], query)]
                 left = [place for place in left if place not in alike]
                 scores = (query @ self.text_keys.to(query).T)[:, self.text.long()]
                 scores = scores.masked_fill(~allowed, -2.0)
@@ -543,33 +549,6 @@ def without_style(text: str, styles: Sequence[str]) -> tuple[str, str | None]:
             words = re.sub(pattern, " ", words, flags=re.IGNORECASE)
         return " ".join(words.split()).strip(" ,"), style
     return words, None
-
-
-_JOINTS = re.compile(
-    r"\b(?:on|in|at|and|under|over|beside|by|near|behind|above|below|next to|in front of|left of|right of)\b|[,;+&]"
-)
-_ARTICLES = re.compile(r"^(?:(?:a|an|the|some|one|two|three|his|her|its|my)\b\s*)+", re.IGNORECASE)
-
-
-def subject(text: str) -> str:
-    """A text without the article at its start.
-
-    >>> subject("a cat")
-    'cat'
-    """
-    return _ARTICLES.sub("", text) or text
-
-
-def phrases(text: str) -> list[str]:
-    """The things that a prompt names side by side, each without its article; one where it names one.
-
-    >>> phrases("a beautiful sunset on the beach")
-    ['beautiful sunset', 'beach']
-    >>> phrases("a wizard with dark skin")
-    ['wizard with dark skin']
-    """
-    parts = [subject(part.strip()) for part in _JOINTS.split(text)]
-    return [part for part in parts if part] or [text]
 
 
 def quantisation_levels(latents: torch.Tensor, rounds: int = 25) -> torch.Tensor:

@@ -28,12 +28,12 @@ class PromptLookup:
         places = {text: place for place, text in enumerate(texts)}
         keys = _keys(pipe, texts)
         best = torch.cat([(some @ self.memory.text_keys.T).amax(1) for some in keys.split(512)]) if texts else keys
-        queries = keys.new_zeros(len(prompts), self.slots // 2, self.memory.config.key_channels)
+        queries = keys.new_zeros(len(prompts), self.slots, self.memory.config.key_channels)
         self.whole = keys.new_zeros(len(prompts), self.memory.config.key_channels)
         for row, group in enumerate(asked):
             if group:
                 own = torch.tensor([places[text] for text in group], device=keys.device)
-                self.whole[row : row + 1], queries[row] = choose_keys(keys[own], best[own], self.slots // 2)
+                self.whole[row : row + 1], queries[row] = choose_keys(keys[own], best[own], self.slots)
         self.queries = queries
         self.is_whole = (queries[:, 0] == self.whole).all(1)
         self.has_words = torch.tensor([bool(group) for group in asked], device=keys.device)

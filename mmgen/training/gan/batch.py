@@ -9,6 +9,7 @@ import torch
 
 from mmgen.models.generator import Remembered
 from mmgen.models.memory import SLOTS, TEMPERATURE, Memory
+from mmgen.phrases import places_of_things
 from mmgen.training.common.cache import CODE_CHANNELS, TrainingCache
 from mmgen.training.gan.sampler import Samples, mismatches
 
@@ -156,7 +157,16 @@ def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, genera
     exact = torch.rand(len(queries), 1, generator=generator, device=device) < 0.5
     temperature = torch.where(exact, 0.0, 1.5 * TEMPERATURE)
     styles = index.styles[samples.image]
-    found = index.memory.lookup(queries, styles, index.excluded(samples), temperature, generator, index.slots)
+    excluded = index.excluded(samples)
+    found = index.memory.lookup(queries, styles, excluded, temperature, generator, index.slots)
+    if cache.things is not None:
+        keys, composed = _keys_of_things(cache, samples, index.slots)
+        parts = index.memory.lookup(keys, styles, excluded, temperature, generator, index.slots, one_by_one=True)
+        for name, value in vars(parts).items():
+            chosen = composed.view(-1, *[1] * (value.ndim - 1))
+            setattr(found, name, torch.where(chosen, value, getattr(found, name)))
+        whole = (found.keys * own[:, None]).sum(2)  # How alike an entry is is said of all the words, as in use.
+        found.likeness = torch.where(composed[:, None], whole, found.likeness)
     weights = found.weights * samples.memory_weight[:, None]
     weights[:, index.slots // 2 :] *= samples.memory_by_style[:, None]
     shown = cache.latents[samples.reference.to(cache.latents.device)].to(device).float()
@@ -168,6 +178,17 @@ def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, genera
         likeness=torch.cat([found.likeness, absent[..., -1]], dim=1),
         weights=torch.cat([weights, samples.reference_weights * samples.reference_latents], dim=1),
     )
+
+
+def _keys_of_things(cache: TrainingCache, samples: Samples, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What composed images are looked up by, thing by thing as in use, [n, K, D], and [n] bool which are composed."""
+    assert cache.things is not None
+    things = cache.things[samples.image.to(cache.things.device)]
+    most = things.shape[1]
+    places = torch.tensor([places_of_things(max(1, count), slots) for count in range(most + 1)], device=things.device)
+    numbers = things.gather(1, places[(things >= 0).sum(1)]).clamp_min(0)
+    keys = cache.keys[numbers.to(cache.keys.device)].to(samples.image.device).float()
+    return keys, (things[:, 0] >= 0).to(samples.image.device)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

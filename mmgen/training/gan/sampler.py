@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mmgen.datasets import composed as composed_images
 from mmgen.pipeline import MAX_REFERENCES
 from mmgen.training.common.cache import TrainingCache
 
@@ -35,6 +36,9 @@ ROLES = (0.5, 0.25, 0.25)
 
 VARIED_WEIGHTS = 0.2
 """Share of the weights that are drawn from 0.4 to 2 instead of 1."""
+
+COMPOSED = 0.2
+"""Share of the samples that are composed images, at most, however many of them there are."""
 
 MEMORY_DROPPED = 0.1
 """Share of the samples that see nothing of the memory."""
@@ -82,6 +86,7 @@ class Sampler:
     Args:
         targets: how many images, the first ones, are to be drawn; the others are references only. All by default.
         kinds: shares of the four kinds of samples.
+        groups: of each image, by which composed ones are known; none is, without.
         device: where samples are drawn.
     """
 
@@ -94,11 +99,16 @@ class Sampler:
         targets: int | None = None,
         kinds: tuple[float, ...] = KINDS,
         device: torch.device | str = "cpu",
+        groups: Sequence[str] = (),
     ):
         self.device = torch.device(device)
         numbers = np.unique(np.asarray(concepts), return_inverse=True)[1]
         counts = np.bincount(numbers)[numbers]
         chances = np.where(np.arange(len(counts)) < (targets or len(counts)), counts**-0.8, 0.0)
+        composed = np.array([group == composed_images.GROUP for group in groups] or [False]) & (chances > 0)
+        if composed.any() and not composed.all():
+            most = COMPOSED / (1 - COMPOSED) * chances[~composed].sum()
+            chances[composed] *= min(1.0, most / chances[composed].sum())
         self.chances = torch.from_numpy(chances / chances.sum()).float().to(self.device)
         # All that is drawn from lies on the device: copying a constant there makes it wait.
         self.kinds = torch.tensor(kinds, device=self.device)
