@@ -375,13 +375,20 @@ def _tint(hue: float, rng: random.Random) -> tuple[int, int, int]:
 
 def _lopsidedness(image: Image.Image) -> float:
     """How much a picture and its mirror image differ, 0 to 1: of colours and alpha on white, over what either draws."""
+    small = drawn_part(image)
+    if small is None:
+        return 0.0
+    drawn = np.maximum(small[..., 3], small[:, ::-1, 3]) > 0.2
+    return float(np.abs(small - small[:, ::-1])[..., :3].max(-1)[drawn].mean()) if drawn.any() else 0.0
+
+
+def drawn_part(image: Image.Image) -> np.ndarray | None:
+    """The drawn part of a picture at 48 x 48, RGB on white and alpha, from 0 to 1; None where nothing is drawn."""
     tight = _tight(image)
     if tight is None:
-        return 0.0
+        return None
     side = np.asarray(tight.resize((48, 48), Image.Resampling.BOX), dtype=np.float32) / 255
-    white = side[..., :3] + 1 - side[..., 3:]
-    drawn = np.maximum(side[..., 3], side[:, ::-1, 3]) > 0.2
-    return float(np.abs(white - white[:, ::-1]).max(-1)[drawn].mean()) if drawn.any() else 0.0
+    return np.concatenate([side[..., :3] + 1 - side[..., 3:], side[..., 3:]], axis=2)
 
 
 def parts_of(alpha: np.ndarray) -> list[np.ndarray]:
