@@ -53,9 +53,9 @@ _LEARNS = {
     "everything": ("",),
 }
 
-# A set's missing pictures are asked for by words and drawn from what the memory brings: half of its slots say what, half
-# show the set. So a person's samples have words and slots, hardly ever references; and what must not change is above all
-# what the base draws by words, from its own memory.
+# A set's missing pictures are asked for by words and drawn from what the memory brings: half its slots say what, half
+# show the set. So a person's samples have words and slots, hardly ever references; and what must not change is above
+# all what the base draws by words, from its own memory.
 _SAMPLES = {"set": (0.97, 0.0, 0.0, 0.03)}
 _PRIOR = {"set": (0.9, 0.05, 0.0, 0.05)}
 KINDS = (0.85, 0.1, 0.03, 0.02)
