@@ -6,8 +6,10 @@ among the nearest. Whether things are where they are said to be is then read fro
 grounds, colours and mirror images from the pixels.
 
 A detector errs, so its number means nothing alone. Beside the model's it is printed what the same detector says of
-really composed pictures of the very same scenes, without the pictures that they are made of among those it compares
-with, and of pictures that were composed otherwise than the prompt says: left for right, four for three.
+really composed pictures of the very same scenes, once with the pictures that they are made of among those it compares
+with and once without, when a thing must be known by how others drew it; and of pictures that were composed otherwise
+than the prompt says: left for right, four for three. What a model draws like its memory is judged as the first are,
+what it draws in its own way as the second.
 """
 
 from __future__ import annotations
@@ -135,11 +137,22 @@ class Detector:
             image: RGBA, square.
             leave_out: whether the pictures of the scene's own things do not count as known.
         """
+        return self.judge(image, asked, *self.look(image, asked.scene.kind), leave_out)
+
+    def look(self, image: Image.Image, kind: str) -> tuple[list[Region], np.ndarray]:
+        """The regions of a picture that may show things, and how the judge sees them [regions, D]."""
+        image = image.convert("RGBA")
+        regions = find_regions(without_ground(image)[0] if kind in ("ground", "tile") else image, kind)
+        raw = self.extractor.extract(region.image for region in regions)
+        return regions, self.real.compare(raw) if regions else raw
+
+    def judge(
+        self, image: Image.Image, asked: Asked, regions: Sequence[Region], vectors: np.ndarray, leave_out: bool
+    ) -> tuple[bool, bool]:
+        """As a call, of a picture that was looked at."""
         scene, labels = asked.scene, [thing.label for thing in asked.things]
         image = image.convert("RGBA")
-        whole = without_ground(image)[0] if scene.kind in ("ground", "tile") else image
-        regions = find_regions(whole, scene.kind)
-        shows = self._shows(regions, labels, [thing.path for thing in asked.things] if leave_out else [])
+        shows = self._shows(vectors, labels, [thing.path for thing in asked.things] if leave_out else [])
         if scene.kind == "count":
             found = sum(bool(shown[0] > 0) for region, shown in zip(regions, shows, strict=True) if region.is_part)
             return found > 0, found == scene.count == sum(region.is_part for region in regions)
@@ -148,13 +161,13 @@ class Detector:
             return False, False
         return True, _as_said(image, asked, [regions[place] for place in chosen], regions)
 
-    def _shows(self, regions: Sequence[Region], labels: Sequence[str], left_out: Sequence[str]) -> np.ndarray:
-        """[regions, labels], by how much each region is liker each label than what no longer counts, 0 where it is not.
+    def _shows(self, vectors: np.ndarray, labels: Sequence[str], left_out: Sequence[str]) -> np.ndarray:
+        """Regions [n, D] -> [n, labels], by how much each is liker each label than what no longer counts, else 0.
 
         Args:
             left_out: paths of real pictures that do not count.
         """
-        if not regions:
+        if not len(vectors):
             return np.zeros((0, len(labels)))
         rng = random.Random(f"{self.seed}/{'/'.join(sorted(labels))}")
         others = sorted(set(self.known) - set(labels))
@@ -162,7 +175,6 @@ class Detector:
         rows = [self.rows.get(label, np.zeros(0, dtype=np.int64)) for label in candidates]
         if left_out:
             rows = [own[~np.isin(self.real.paths[own].astype(str), left_out)] for own in rows]
-        vectors = self.real.compare(self.extractor.extract(region.image for region in regions))
         likeness = np.stack(
             [(vectors @ self.real.seen[own].T).max(1) if len(own) else np.full(len(vectors), -1.0) for own in rows], 1
         )
@@ -414,9 +426,9 @@ def grammar_scores(
     """Of each kind how often all things are found, and how often they are besides as the prompt says.
 
     Returns:
-        by kind `prompts`; `found` and `right` of the drawings; `real_found` and `real_right` of really composed
-        pictures of the same scenes; `wrong_right` of pictures composed otherwise. A kind of which nothing can be
-        composed is left out.
+        by kind `prompts`; `found` and `right` of the drawings; `real_right` of really composed pictures of the same
+        scenes, and `real_right_left_out` where their own pictures do not count; `wrong_right` of pictures composed
+        otherwise. A kind of which nothing can be composed is left out.
     """
     made: dict[str, dict[str, float | int]] = {}
     for kind in kinds:
@@ -425,21 +437,19 @@ def grammar_scores(
             continue
         drawings = draw(pipe, [one.prompt for one in asked], [SEED + place for place in range(len(asked))])
         drawn = [detector(image, one) for one, image in _together(progress(asked, f"{kind}: drawn"), drawings)]
-        real = [
-            detector(image, one, leave_out=True)
-            for one, image in _together(progress(asked, f"{kind}: real"), composed_images(asked))
-        ]
-        wrong = [
-            detector(image, one, leave_out=True)[1]
-            for one, image in zip(asked, composed_otherwise(asked, things), strict=True)
-            if image is not None
-        ]
+        known, left_out = [], []
+        for one, image in _together(progress(asked, f"{kind}: really composed"), composed_images(asked)):
+            seen = detector.look(image, kind)
+            known.append(detector.judge(image, one, *seen, leave_out=False)[1])
+            left_out.append(detector.judge(image, one, *seen, leave_out=True)[1])
+        others = progress(list(zip(asked, composed_otherwise(asked, things), strict=True)), f"{kind}: otherwise")
+        wrong = [detector(image, one)[1] for one, image in others if image is not None]
         made[kind] = {
             "prompts": len(asked),
             "found": float(np.mean([found for found, _ in drawn])),
             "right": float(np.mean([right for _, right in drawn])),
-            "real_found": float(np.mean([found for found, _ in real])),
-            "real_right": float(np.mean([right for _, right in real])),
+            "real_right": float(np.mean(known)),
+            "real_right_left_out": float(np.mean(left_out)),
             "wrong_right": float(np.mean(wrong)) if wrong else float("nan"),
         }
     return made
@@ -471,13 +481,13 @@ def grammar_table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     scores = report["grammar"]
     lines = [
-        "| such as | prompts | drawn: all found | drawn: as said | really composed: all found | "
-        "really composed: as said | composed otherwise: as said |",
+        "| such as | prompts | drawn: all found | drawn: as said | really composed: as said | "
+        "their own pictures left out | composed otherwise: as said |",
         "|---|---|---|---|---|---|---|",
     ]
 
     def row(title: str, values: dict[str, float | int]) -> str:
-        names = ("found", "right", "real_found", "real_right", "wrong_right")
+        names = ("found", "right", "real_right", "real_right_left_out", "wrong_right")
         cells = ["–" if np.isnan(values[name]) else f"{values[name]:.3f}" for name in names]
         return f"| {title} | {values['prompts']} | " + " | ".join(cells) + " |"
 
