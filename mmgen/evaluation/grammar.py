@@ -52,6 +52,9 @@ ASKED = 200
 AMONG = 3
 """A region shows a thing whose real pictures are among the nearest so many labels of `CANDIDATES`."""
 
+AMONG_WHERE_SMALL = {"row": 10, "count": 10}
+"""The same for kinds of three and more things, which are seen at a third of the side, with less to know them by."""
+
 SMALLEST = 0.012
 """Share of the picture that a region must draw on to count."""
 
@@ -152,7 +155,8 @@ class Detector:
         """As a call, of a picture that was looked at."""
         scene, labels = asked.scene, [thing.label for thing in asked.things]
         image = image.convert("RGBA")
-        shows = self._shows(vectors, labels, [thing.path for thing in asked.things] if leave_out else [])
+        left_out = [thing.path for thing in asked.things] if leave_out else []
+        shows = self._shows(vectors, labels, left_out, AMONG_WHERE_SMALL.get(scene.kind, AMONG))
         if scene.kind == "count":
             found = sum(bool(shown[0] > 0) for region, shown in zip(regions, shows, strict=True) if region.is_part)
             return found > 0, found == scene.count == sum(region.is_part for region in regions)
@@ -161,11 +165,12 @@ class Detector:
             return False, False
         return True, _as_said(image, asked, [regions[place] for place in chosen], regions)
 
-    def _shows(self, vectors: np.ndarray, labels: Sequence[str], left_out: Sequence[str]) -> np.ndarray:
+    def _shows(self, vectors: np.ndarray, labels: Sequence[str], left_out: Sequence[str], among: int) -> np.ndarray:
         """Regions [n, D] -> [n, labels], by how much each is liker each label than what no longer counts, else 0.
 
         Args:
             left_out: paths of real pictures that do not count.
+            among: how many of the nearest labels still count.
         """
         if not len(vectors):
             return np.zeros((0, len(labels)))
@@ -180,7 +185,7 @@ class Detector:
         )
         # To be among the nearest, a thing must be liker than the first that is not, of all but the scene's own things.
         foreign = np.sort(likeness[:, len(set(labels)) :], axis=1)
-        bar = foreign[:, -AMONG] if foreign.shape[1] >= AMONG else np.full(len(vectors), -1.0)
+        bar = foreign[:, -among] if foreign.shape[1] >= among else np.full(len(vectors), -1.0)
         own = [candidates.index(label) for label in labels]
         return np.maximum(likeness[:, own] - bar[:, None], 0)
 
