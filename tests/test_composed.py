@@ -39,7 +39,7 @@ from mmgen.datasets.composed import (
 from mmgen.errors import UserError
 from mmgen.phrases import phrases, places_of_things
 from mmgen.training.common.cache import number_things
-from mmgen.training.gan.batch import _keys_of_things
+from mmgen.training.gan.batch import _keys_of_things, _places
 from mmgen.training.gan.sampler import COMPOSED, Sampler
 from mmgen.training.memory import build_memory
 
@@ -140,6 +140,8 @@ def test_each_thing_has_a_slot_as_far_as_there_are_slots():
         for count in range(1, slots + 1):
             assert set(places_of_things(count, slots)) == set(range(count)), (count, slots)
         assert places_of_things(1, slots) == [0] * slots
+        wanted = [places_of_things(max(1, count), slots) for count in range(10)]
+        assert _places(torch.arange(10), slots).tolist() == wanted, "a batch is laid out otherwise"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import torch
 
 from mmgen.models.generator import Remembered
 from mmgen.models.memory import SLOTS, TEMPERATURE, Memory
-from mmgen.phrases import places_of_things
 from mmgen.training.common.cache import CODE_CHANNELS, TrainingCache
 from mmgen.training.gan.sampler import Samples, mismatches
 
@@ -184,11 +183,16 @@ def _keys_of_things(cache: TrainingCache, samples: Samples, slots: int) -> tuple
     """What composed images are looked up by, thing by thing as in use, [n, K, D], and [n] bool which are composed."""
     assert cache.things is not None
     things = cache.things[samples.image.to(cache.things.device)]
-    most = things.shape[1]
-    places = torch.tensor([places_of_things(max(1, count), slots) for count in range(most + 1)], device=things.device)
-    numbers = things.gather(1, places[(things >= 0).sum(1)]).clamp_min(0)
+    numbers = things.gather(1, _places((things >= 0).sum(1), slots)).clamp_min(0)
     keys = cache.keys[numbers.to(cache.keys.device)].to(samples.image.device).float()
     return keys, (things[:, 0] >= 0).to(samples.image.device)
+
+
+def _places(counts: torch.Tensor, slots: int) -> torch.Tensor:
+    """`mmgen.phrases.places_of_things` for counts [n] at once, [n, K]; nothing is copied to their device."""
+    counts, half = counts.clamp_min(1)[:, None], slots // 2
+    steps = torch.arange(half, device=counts.device)
+    return torch.cat([steps % counts, (steps + half * (counts > half)) % counts], dim=1)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
