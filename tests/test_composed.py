@@ -19,6 +19,7 @@ from tiny_memory import LABELS, with_tiny_memory
 from mmgen.checkpoints import load_pipeline
 from mmgen.cli.main import main
 from mmgen.data.folder import load_pairs
+from mmgen.data.memmap import pack_images
 from mmgen.datasets import composed
 from mmgen.datasets.composed import (
     GROUP,
@@ -37,9 +38,10 @@ from mmgen.datasets.composed import (
     scene_label,
 )
 from mmgen.errors import UserError
+from mmgen.models.encoders import PyramidCNN
 from mmgen.phrases import phrases, places_of_things
-from mmgen.training.common.cache import number_things
-from mmgen.training.gan.batch import _keys_of_things, _places
+from mmgen.training.common.cache import build_cache, number_things
+from mmgen.training.gan.batch import MemoryIndex, _keys_of_things, _places, make_batch
 from mmgen.training.gan.sampler import COMPOSED, Sampler
 from mmgen.training.memory import build_memory
 
@@ -309,3 +311,40 @@ def test_a_prompt_of_several_things_finds_each_of_them(tiny_checkpoint, monkeypa
 
 def test_the_kinds_have_their_templates():
     assert set(composed._TEMPLATES) == set(KINDS)
+
+
+def test_a_training_batch_of_composed_images_remembers_their_things(tiny_checkpoint, tmp_path):
+    """From a folder on the disk to what the generator is shown, as `train gan` does it."""
+    pipe = with_tiny_memory(load_pipeline(tiny_checkpoint))
+    labels = ["a red cat left of a blue star", "three green dogs"]
+    for number in range(2):
+        block(("red", "blue")[number]).save(tmp_path / f"{number}.png")
+    rows = [
+        {"file_name": f"{number}.png", "text": label, "style": "flat", "group": GROUP}
+        for number, label in enumerate(labels)
+    ]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load_pairs(tmp_path)["train"]
+    folder = tmp_path / "cache"
+    cnn = PyramidCNN(pipe.image_encoder, [0.5] * 3, [0.5] * 3)
+    networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
+    cache = build_cache(data, pack_images(data, 32, folder), *networks, folder, torch.device("cpu"))
+    names = [[cache.captions[number] for number in row if number >= 0] for row in cache.things.tolist()]
+    assert names == [["red cat", "blue star"], ["green dog"]]
+    keys = cache.keys[cache.things[0]].float()
+    torch.testing.assert_close(keys, pipe.encode_keys(names[0]), atol=1e-2, rtol=1e-2)
+    memory, concepts = pipe.memory, torch.full((2,), -1)
+    memory.text_keys[:] = torch.nn.functional.normalize(torch.randn(12, 32, generator=torch.Generator().manual_seed(2)))
+    for label, key in zip(("a red cat", "a blue star"), keys, strict=True):
+        memory.text_keys[LABELS.index(label)] = key
+    index = MemoryIndex(memory, concepts, torch.zeros(2, dtype=torch.int64), concepts)
+    sampler = Sampler(cache, labels, ["flat"] * 2, labels, kinds=(1.0, 0.0, 0.0, 0.0), groups=data["group"])
+    generator = torch.Generator().manual_seed(3)
+    batch = make_batch(cache, sampler.draw(32, generator), 16, generator, index)
+    first = (batch.remembered.weights[:, :4].sum(1) == 4 * batch.remembered.weights[:, 0]) & (
+        batch.remembered.weights[:, 0] > 0
+    )
+    entries = [2 * LABELS.index(label) + style for style in (1, 0) for label in ("a red cat", "a blue star")]
+    wanted = memory.latents(torch.tensor(entries))
+    shown = [torch.equal(one[:4], wanted) for one in batch.remembered.latents[first]]
+    assert 0.25 < np.mean(shown) < 0.75, "a cat and a star, in another style and in their own, for each such image"
