@@ -163,10 +163,10 @@ def _chosen(groups: list[list[str]], rng: np.random.Generator) -> tuple[list[str
     chances: list[np.ndarray] = []
     for group, share in zip(groups, shares, strict=True):
         room = max(1, int(MOST * share))
-        some = (
-            group if sizes.sum() <= MOST or len(group) <= room else sorted(rng.choice(len(group), room, replace=False))
-        )
-        captions += group if some is group else [group[index] for index in some]
+        some = group
+        if sizes.sum() > MOST and len(group) > room:
+            some = [group[index] for index in sorted(rng.choice(len(group), room, replace=False).tolist())]
+        captions += some
         chances.append(np.full(len(some), share / len(some)))
     made = np.concatenate(chances)
     return captions, made / made.sum()
