@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,10 @@ from mmgen.models.memory import (
     Retrieved,
     check_encoders,
     encoder_hashes,
-    phrases,
-    subject,
     text_keys,
     without_style,
 )
+from mmgen.phrases import phrases, places_of_things, subject
 
 MAX_REFERENCES = 4
 MAX_CAPTIONS = 16
@@ -118,7 +118,7 @@ class MemoryQuery:
 
     Attributes:
         whole: [1, D], of all the words.
-        keys: [K / 2, D], one for each slot of a half.
+        keys: [K, D], one for each slot.
         style: number of the style that the prompt names, or None.
     """
 
@@ -468,7 +468,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         """Open pictures -> reference tokens [R, grid, channels] and latents [R, C, S, S], kept by what they show."""
         if not references:
             return self.encode_references(()), self.reference_latents(())
-        seen = [self.see_reference(image_hash(image), lambda image=image: image) for image in references]
+        seen = [self.see_reference(image_hash(image), partial(Image.Image.copy, image)) for image in references]
         tokens, latents = zip(*seen, strict=True)
         return torch.cat(tokens), torch.cat(latents)
 
@@ -620,7 +620,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         def make() -> tuple[MemoryQuery, bool]:
             keys = self.encode_prompt(prompt, words).keys
             best = memory.nearest(keys)
-            whole, queries = choose_keys(keys, best, self.generator.config.memory_slots // 2)
+            whole, queries = choose_keys(keys, best, self.generator.config.memory_slots)
             return MemoryQuery(whole, queries, style), bool(best.max() < UNLIKE)
 
         key = " ".join(prompt.split()), words, style, self.generator.config.memory_slots, WHOLE
@@ -854,26 +854,30 @@ def _tell_of_types(*given) -> None:
 
 
 def things_of(words: str) -> list[str]:
-    """What a prompt without its style may be looked up by: its words, the same without the article, and its things.
+    """What a prompt without its style may be looked up by: its words, the same without the article, and its things,
+    where they are something else than that.
 
     >>> things_of("a sunset on the beach")
     ['a sunset on the beach', 'sunset on the beach', 'sunset', 'beach']
+    >>> things_of("a cat"), things_of("two cats")
+    (['a cat', 'cat'], ['two cats', 'cats', 'cat'])
     """
-    return [words, subject(words), *phrases(words)[:MAX_THINGS]]
+    things = phrases(words)[:MAX_THINGS]
+    return [words, subject(words), *(things if things != [subject(words)] else ())]
 
 
-def choose_keys(keys: torch.Tensor, best: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """From keys [2 + T, D] of `things_of` a prompt: that of the whole [1, D], and those of a half's slots [count, D].
+def choose_keys(keys: torch.Tensor, best: torch.Tensor, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """From keys [2 + T, D] of `things_of` a prompt: that of the whole [1, D], and those of `slots` slots [K, D].
 
-    The whole is with or without its article, whichever finds more. Of several things, where nothing like all of them
-    together is known, each has slots of its own.
+    The whole is with or without its article, whichever finds more. Where nothing like all of it is known, each of its
+    things has slots of its own.
 
     Args:
         best: [2 + T], how like each key its nearest entry is.
     """
     whole = keys[int(best[1] > best[0])][None]
-    chosen = keys[2:] if len(keys) > 3 and best[:2].max() < WHOLE else whole
-    return whole, chosen[torch.arange(count, device=keys.device) % len(chosen)]
+    chosen = keys[2:] if len(keys) > 2 and best[:2].max() < WHOLE else whole
+    return whole, chosen[places_of_things(len(chosen), slots)]
 
 
 def choose_style(likeness: torch.Tensor, truncation: float, generator: torch.Generator) -> int:

@@ -112,7 +112,7 @@ def test_with_a_memory_it_learns_and_the_pairs_become_entries(remembering, pairs
     assert (blind - after(caption(NAMES[0]), seed=1, output_type="pt").images).abs().mean() > 1e-3
 
 
-@pytest.mark.parametrize("preset", ["style", "concept"])
+@pytest.mark.parametrize("preset", ["style", "concept", "set"])
 def test_with_a_memory_the_other_presets_train_too(remembering, pairs, tmp_path, preset):
     options = ("--preset", preset, "--steps", "40", "--no-tune-autoencoder")
     assert run(remembering, pairs, tmp_path / "run", *options) == 0
@@ -120,9 +120,10 @@ def test_with_a_memory_the_other_presets_train_too(remembering, pairs, tmp_path,
     assert np.mean(fell[-5:]) < np.mean(fell[:5])
     old, new = generator(remembering), generator(tmp_path / "run" / "pipeline")
     changed = {name for name in old if not torch.equal(new[name].half(), old[name].half())}
-    assert ("memory_reader.gate.weight" in changed) == ("head.2.weight" in changed) == (preset == "style")
-    assert ("memory_reader.to_query.weight" in changed) == (preset == "concept")
-    assert "memory_reader.patch_in.weight" not in changed and "memory_reader.aligned" not in changed
+    assert ("memory_reader.gate.weight" in changed) == ("head.2.weight" in changed) == (preset != "concept")
+    assert ("memory_reader.to_query.weight" in changed) == (preset != "style")
+    for name in ("memory_reader.patch_in.weight", "memory_reader.aligned"):
+        assert (name in changed) == (preset == "set")
 
 
 def test_a_reader_without_a_memory_begins_one_with_the_pairs(remembering, pairs, tmp_path):
@@ -174,12 +175,13 @@ def test_a_preset_changes_its_own_weights_and_no_others(remembering, preset):
     count = choose(model, preset)
     learning = {name for name, value in model.named_parameters() if value.requires_grad}
     assert count == sum(value.numel() for value in model.parameters() if value.requires_grad) > 0
-    assert any(name.startswith("fusion.") for name in learning) == (preset != "style")
-    assert any(".cross_attention." in name for name in learning) == (preset != "style")
+    by_words = preset in ("concept", "everything")
+    assert any(name.startswith("fusion.") for name in learning) == by_words
+    assert any(".cross_attention." in name for name in learning) == by_words
     read = {name.split(".")[2] for name in learning if name.startswith("generator.memory_reader.")}
     looks = {"key_in", "aligned_key", "blocks", "to_query", "to_key"}
     assert read == {"style": {"gate"}, "concept": looks}.get(preset, read) and (looks | {"gate"} <= read) == (
-        preset == "everything"
+        preset in ("everything", "set")
     )
     assert (len(learning) == len(list(model.parameters()))) == (preset == "everything")
 

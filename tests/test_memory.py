@@ -29,11 +29,11 @@ from mmgen.models.memory import (
     dequantise,
     encoder_fingerprint,
     fingerprint,
-    phrases,
     quantisation_levels,
     quantise,
     without_style,
 )
+from mmgen.phrases import phrases
 from mmgen.pipeline import WHOLE, things_of
 from mmgen.training.common.checkpoint import save_checkpoint
 
@@ -245,11 +245,11 @@ def test_each_thing_of_a_prompt_is_looked_up_where_nothing_is_like_all_of_them(p
     monkeypatch.setattr("mmgen.pipeline.WHOLE", 1.01)
     query = pipe.memory_query("a red apple on a blue star, flat style")
     *both, apple, star = pipe.encode_keys(things_of("a red apple on a blue star"))
-    assert torch.allclose(query.keys, torch.stack([apple, star]), atol=1e-5)
+    assert torch.allclose(query.keys, torch.stack([apple, star] * 2), atol=1e-5)
     assert any(torch.allclose(query.whole, whole[None], atol=1e-5) for whole in both)
     assert pipe.memory.config.styles[query.style] == "flat"
     one = pipe.memory_query("red apple")
-    assert torch.equal(one.keys, one.whole.expand(2, -1)) and one.style is None
+    assert torch.equal(one.keys, one.whole.expand(4, -1)) and one.style is None
     found = pipe.retrieve(query, 0, truncation=0.0)
     labels = [pipe.memory.about(int(entry)) for entry in found.entries[0]]
     assert [about["label"] for about in labels] == ["red apple", "blue star"] * 2
@@ -262,7 +262,7 @@ def test_each_thing_of_a_prompt_is_looked_up_where_nothing_is_like_all_of_them(p
 def test_several_things_are_looked_up_together_where_something_is_like_all_of_them(pipe):
     query = pipe.memory_query("a red apple on a blue star, flat style")
     assert pipe.memory.nearest(query.whole) >= WHOLE
-    assert torch.equal(query.keys, query.whole.expand(2, -1))
+    assert torch.equal(query.keys, query.whole.expand(4, -1))
 
 
 @pytest.mark.parametrize("label", ["cat on a mat", "a cat on a mat"])

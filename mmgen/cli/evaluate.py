@@ -39,6 +39,11 @@ def add_parser(commands) -> None:
         metavar="DATA",
         help="measure completed sets alone: in the held-out style of --data, or in that of this data set of one style",
     )
+    parser.add_argument(
+        "--grammar",
+        action="store_true",
+        help="measure small words alone: two things in their places, counts, grounds, sizes, colours, mirror images",
+    )
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     parser.add_argument(
         "--cache",
@@ -54,6 +59,8 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, load_pipeline
     from mmgen.errors import UserError
     from mmgen.evaluation.features import efficientnet_lite1, mobilenet
+    from mmgen.evaluation.grammar import ASKED as PER_KIND
+    from mmgen.evaluation.grammar import evaluate_grammar, grammar_table
     from mmgen.evaluation.report import ALL_SPLITS, SPLITS, evaluate, table
     from mmgen.evaluation.style_set import ASKED, evaluate_style_set, style_set_table
     from mmgen.io import write_json
@@ -64,6 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     count = 200 if arguments.quick else arguments.prompts
     if count < 10:
         raise UserError(f"--prompts is {count}; give at least 10.")
+    if arguments.grammar and arguments.style_set is not None:
+        raise UserError("--grammar and --style-set each measure something else alone. Ask for one of them.")
     check_writable(arguments.json)
     checkpoint = arguments.checkpoint or default_checkpoint()
     pipe = load_pipeline(checkpoint)
@@ -76,6 +85,15 @@ def run(arguments: argparse.Namespace) -> None:
         print(style_set_table(sets))
         if arguments.json:
             write_json(arguments.json, _without_nan(sets), indent=2)
+        return
+    if arguments.grammar:
+        words = evaluate_grammar(
+            pipe, mobilenet(arguments.cache), arguments.data, arguments.cache, min(count, PER_KIND), progress
+        )
+        words["checkpoint"] = str(checkpoint)
+        print(grammar_table(words))
+        if arguments.json:
+            write_json(arguments.json, _without_nan(words), indent=2)
         return
     extractor, second = mobilenet(arguments.cache), None
     try:

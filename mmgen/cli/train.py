@@ -158,7 +158,7 @@ def _gan(arguments: argparse.Namespace) -> None:
         memory, index = build_memory(data, cache, autoencoder, bert, config.memory_slots)
         index = index.to(device)
     cache = cache.to(device)
-    sampler = Sampler(cache, data["label"], data["style"], data["concept"], device=device)
+    sampler = Sampler(cache, data["label"], data["style"], data["concept"], device=device, groups=data["group"])
     torch.manual_seed(run_config.seed)
     latent_channels, latent_size = cache.latents.shape[1:3]
     if arguments.base:

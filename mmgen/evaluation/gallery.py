@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmgen.data.shards import file_of, open_image_at
-from mmgen.datasets import recolour, synthetic_styles
+from mmgen.datasets import composed, recolour, synthetic_styles
 from mmgen.evaluation.distances import squared_distances
 from mmgen.evaluation.features import SIZE, FeatureExtractor
 from mmgen.io import replacing
@@ -89,7 +89,7 @@ def gallery(splits, extractor: FeatureExtractor, cache: Path, progress: Progress
     columns: dict[str, list] = {name: [] for name in _COLUMNS}
     for split, data in splits.items():
         for row in data.select_columns(["image", "captions", "label", "concept", "style", "group"]):
-            if row["group"] in (recolour.GROUP, synthetic_styles.GROUP):
+            if row["group"] in (recolour.GROUP, synthetic_styles.GROUP, composed.GROUP):
                 continue
             path, captions, number = row["image"]["path"], row["captions"], -1
             if row["label"] == row["concept"]:

@@ -255,11 +255,12 @@ class IndexedMemory:
         asked = _array_of(queries[0])
         asked = np.repeat(asked[None], half, 0) if asked.ndim == 1 else asked
         left_out = None if excluded is None else excluded[0].cpu().numpy()
-        places, wanted = Counter(key.tobytes() for key in asked), int(style[0])
+        wanted = int(style[0])
         found: list[int] = []
         scored: list[float] = []
         for own in (False, True):
             taken: list[int] = []
+            places = Counter(key.tobytes() for key in (asked[-half:] if own else asked[:half]))
             for numbers, count in places.items():
                 key = np.frombuffer(numbers, dtype=np.float32)
                 same = asked if own and never_same else None

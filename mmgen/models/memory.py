@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,6 +260,7 @@ class Memory(ModelMixin, ConfigMixin):
         generator: torch.Generator | None = None,
         slots: int = SLOTS,
         never_same: bool = False,
+        one_by_one: bool = False,
     ) -> Retrieved:
         """Find what is nearest to some words, half in other styles and half in the wanted one.
 
@@ -267,13 +269,16 @@ class Memory(ModelMixin, ConfigMixin):
         that differ little from it count more (`affinity`).
 
         Args:
-            queries: [n, D] as `text_keys` gives them, or [n, slots / 2, D], one for each slot of a half.
+            queries: [n, D] as `text_keys` gives them; or [n, slots / 2, D], one for each slot of a half; or
+                [n, slots, D], one for each slot.
             style: [n] numbers of the wanted styles.
             excluded: [n, E] bool, entries that must not be found, or None.
             temperature: of the choice, one number or [n, 1]; 0 takes the nearest.
             generator: of the noise; None for torch's own.
             slots: K, an even number.
             never_same: whether to leave out what has the words of a query in the wanted style: what was asked for.
+            one_by_one: whether to draw slots with queries of their own each by itself; else those with equal ones are
+                drawn from one ranking, for which a GPU has to be asked which they are.
         """
         half, rows = slots // 2, len(queries)
         same_query = queries.ndim == 2  # Known without asking the device.
@@ -283,29 +288,26 @@ class Memory(ModelMixin, ConfigMixin):
             own_allowed, other_allowed = own & ~excluded, ~own & ~excluded
         else:
             own_allowed, other_allowed = own, ~own
-        # Slots of a half with one query are drawn in one go, from one ranking, and both halves from the same.
-        groups: list[list[int]] = []
-        for place in range(half):
-            for group in groups:
-                if same_query or torch.equal(queries[:, place], queries[:, group[0]]):
-                    group.append(place)
-                    break
-            else:
-                groups.append([place])
+        # Slots of a half with one query are drawn in one go, from one ranking; both halves may share it.
+        first: list[int] = []
+        for place in range(queries.shape[1]):
+            before = () if one_by_one else dict.fromkeys(first)
+            equal = (p for p in before if same_query or torch.equal(queries[:, p], queries[:, place]))
+            first.append(next(equal, place))
         text, labels = self.text.long(), self.text_keys.to(queries).T
-        alike = [queries[:, group[0]] @ labels for group in groups]
+        alike = {place: queries[:, place] @ labels for place in dict.fromkeys(first)}
         if never_same:
-            own_allowed = own_allowed & ~(torch.stack(alike).amax(0) > SAME)[:, text]
-        ranked = [likeness[:, text] for likeness in alike]
+            own_allowed = own_allowed & ~(torch.stack(list(alike.values())).amax(0) > SAME)[:, text]
+        ranked = {place: likeness[:, text] for place, likeness in alike.items()}
         bonus = AFFINITY * self.affinity()[style.to(self.codes.device)][:, self.style.long()]
         found, scored = [], []
-        for allowed in (other_allowed, own_allowed):
+        for allowed, asked in ((other_allowed, first[:half]), (own_allowed, first[-half:])):
             taken = torch.zeros(rows, 0, dtype=torch.int64, device=queries.device)
-            for group, likeness in zip(groups, ranked, strict=True):
-                scores = likeness.masked_fill(~allowed, -2.0)
+            for place, count in Counter(asked).items():
+                scores = ranked[place].masked_fill(~allowed, -2.0)
                 if taken.shape[1]:
                     scores = scores.scatter(1, taken, -2.0)
-                values, entries = choose(scores, len(group), temperature, generator, bonus)
+                values, entries = choose(scores, count, temperature, generator, bonus)
                 found.append(entries)
                 scored.append(values)
                 taken = torch.cat([taken, entries], dim=1)
@@ -607,33 +609,6 @@ def without_style(text: str, styles: Sequence[str]) -> tuple[str, str | None]:
             words = re.sub(pattern, " ", words, flags=re.IGNORECASE)
         return " ".join(words.split()).strip(" ,"), style
     return words, None
-
-
-_JOINTS = re.compile(
-    r"\b(?:on|in|at|and|under|over|beside|by|near|behind|above|below|next to|in front of|left of|right of)\b|[,;+&]"
-)
-_ARTICLES = re.compile(r"^(?:(?:a|an|the|some|one|two|three|his|her|its|my)\b\s*)+", re.IGNORECASE)
-
-
-def subject(text: str) -> str:
-    """A text without the article at its start.
-
-    >>> subject("a cat")
-    'cat'
-    """
-    return _ARTICLES.sub("", text) or text
-
-
-def phrases(text: str) -> list[str]:
-    """The things that a prompt names side by side, each without its article; one where it names one.
-
-    >>> phrases("a beautiful sunset on the beach")
-    ['beautiful sunset', 'beach']
-    >>> phrases("a wizard with dark skin")
-    ['wizard with dark skin']
-    """
-    parts = [subject(part.strip()) for part in _JOINTS.split(text)]
-    return [part for part in parts if part] or [text]
 
 
 def quantisation_levels(latents: torch.Tensor, rounds: int = 25) -> torch.Tensor:

@@ -25,7 +25,8 @@ from mmgen.evaluation.sheets import grid
 from mmgen.hub.licences import strictest
 from mmgen.images import save_png
 from mmgen.io import read_json, replacing, write_json, write_text
-from mmgen.models.memory import Memory, subject
+from mmgen.models.memory import Memory
+from mmgen.phrases import subject
 
 METADATA, HOW, SHEET, CARD = "metadata.jsonl", "set.json", "sheet.png", "README.md"
 COLUMNS, CELL = 12, 128

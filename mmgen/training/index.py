@@ -27,7 +27,7 @@ from mmgen.data.hub import stream_pairs
 from mmgen.data.intake import safe_name
 from mmgen.data.report import Report
 from mmgen.data.shards import PATTERN, file_of, open_image_at
-from mmgen.datasets import recolour
+from mmgen.datasets import composed, recolour
 from mmgen.devices import autocast
 from mmgen.errors import UserError
 from mmgen.images import from_uint8, open_image, square
@@ -72,7 +72,7 @@ class Rows:
 
 
 def load_rows(source: str, split: str, folder: Path, about: dict[str, str]) -> Rows:
-    """The captioned pictures of a split, without the recoloured ones; those of the Hub are fetched into `folder` first.
+    """The captioned pictures of a split, without recoloured and composed ones; the Hub's are fetched into `folder`.
 
     Args:
         source: what `mmgen.data.folder.load_pairs` takes, or `user/name` on the Hub where there is no such folder.
@@ -92,7 +92,8 @@ def load_rows(source: str, split: str, folder: Path, about: dict[str, str]) -> R
         raise UserError(f"{source} has no split {split}; it has {', '.join(splits)}. Name one of them by --split.")
     data = splits[split]
     columns = {name: data[name][:] for name in ("text", "style", "group", "source", "licence", "author")}
-    kept = [row for row, text in enumerate(columns["text"]) if text.strip() and columns["group"][row] != recolour.GROUP]
+    made = (recolour.GROUP, composed.GROUP)
+    kept = [row for row, text in enumerate(columns["text"]) if text.strip() and columns["group"][row] not in made]
     if not kept:
         raise UserError(f"No picture of {source} has a caption, by which it could be found. Write captions first.")
     columns = {name: [" ".join(values[row].split()) for row in kept] for name, values in columns.items()}

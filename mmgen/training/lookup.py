@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
 from mmgen.models.memory import SAME, TEMPERATURE, Retrieved, text_keys, without_style
 from mmgen.pipeline import MultimodalGANPipeline, choose_keys, choose_style, things_of
+
+_STATE = ("queries", "whole", "has_words", "styles")
 
 
 class PromptLookup:
@@ -17,27 +19,44 @@ class PromptLookup:
     Args:
         pipe: a pipeline that `has_memory`; its parts are read, never changed.
         prompts: as a person writes them, with a style's name or without.
+        known: what `state` gave for such a pipeline and prompts, so that it is not made again.
+        on_part: called with the share that is done, 0 to 1.
     """
 
     @torch.no_grad()
-    def __init__(self, pipe: MultimodalGANPipeline, prompts: Sequence[str]):
+    def __init__(
+        self,
+        pipe: MultimodalGANPipeline,
+        prompts: Sequence[str],
+        known: dict[str, torch.Tensor] | None = None,
+        on_part: Callable[[float], object] = lambda share: None,
+    ):
         self.memory, self.slots = pipe.memory, pipe.generator.config.memory_slots
+        if known is not None:
+            made = {name: value.to(pipe.device) for name, value in known.items()}
+            self.queries, self.whole, self.has_words, self.styles = (made[name] for name in _STATE)
+            self.is_whole = (self.queries[:, 0] == self.whole).all(1)
+            return
         split = [without_style(prompt, self.memory.config.styles) for prompt in prompts]
         asked = [things_of(words) if words else [] for words, _ in split]
         texts = list(dict.fromkeys(text for group in asked for text in group))
         places = {text: place for place, text in enumerate(texts)}
-        keys = _keys(pipe, texts)
+        keys = _keys(pipe, texts, on_part=on_part)
         best = torch.cat([(some @ self.memory.text_keys.T).amax(1) for some in keys.split(512)]) if texts else keys
-        queries = keys.new_zeros(len(prompts), self.slots // 2, self.memory.config.key_channels)
+        queries = keys.new_zeros(len(prompts), self.slots, self.memory.config.key_channels)
         self.whole = keys.new_zeros(len(prompts), self.memory.config.key_channels)
         for row, group in enumerate(asked):
             if group:
                 own = torch.tensor([places[text] for text in group], device=keys.device)
-                self.whole[row : row + 1], queries[row] = choose_keys(keys[own], best[own], self.slots // 2)
+                self.whole[row : row + 1], queries[row] = choose_keys(keys[own], best[own], self.slots)
         self.queries = queries
         self.is_whole = (queries[:, 0] == self.whole).all(1)
         self.has_words = torch.tensor([bool(group) for group in asked], device=keys.device)
         self.styles = torch.tensor([self.memory.style_number(style) for _, style in split], device=keys.device)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that was made, to be given as `known` another time."""
+        return {name: getattr(self, name) for name in _STATE}
 
     @torch.no_grad()
     def __call__(self, prompts: torch.Tensor, has_references: torch.Tensor, generator: torch.Generator) -> Retrieved:
@@ -61,7 +80,12 @@ class PromptLookup:
         return found
 
 
-def _keys(pipe: MultimodalGANPipeline, texts: list[str], batch: int = 256) -> torch.Tensor:
+def _keys(
+    pipe: MultimodalGANPipeline,
+    texts: list[str],
+    batch: int = 256,
+    on_part: Callable[[float], object] = lambda share: None,
+) -> torch.Tensor:
     """The keys of T texts [T, D]; texts of like length are read together."""
     pieces = pipe.tokenizer(texts, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] if texts else []
     keys = torch.zeros(len(texts), pipe.memory.config.key_channels, device=pipe.device)
@@ -71,4 +95,5 @@ def _keys(pipe: MultimodalGANPipeline, texts: list[str], batch: int = 256) -> to
         padded = pipe.tokenizer.pad({"input_ids": [pieces[row] for row in rows]}, return_tensors="pt").to(pipe.device)
         tokens = text_tokens(pipe.text_encoder, padded["input_ids"], padded["attention_mask"])
         keys[rows] = text_keys(tokens, padded["attention_mask"])
+        on_part(min(1.0, (start + batch) / len(order)))
     return keys

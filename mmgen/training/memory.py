@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import torch
 
-from mmgen.datasets import recolour, synthetic_styles
+from mmgen.datasets import composed, recolour, synthetic_styles
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.memory import SLOTS, Memory, encoder_hashes, quantisation_levels, quantise
 from mmgen.training.common.cache import TrainingCache
@@ -23,7 +23,7 @@ def build_memory(
     text_encoder: torch.nn.Module,
     slots: int = SLOTS,
 ) -> tuple[Memory, MemoryIndex]:
-    """A memory of a split's images with a caption, without the recoloured ones, and its index for the training.
+    """A memory of a split's images with a caption, without recoloured and composed ones, and its index for training.
 
     Those in synthetic styles serve the training alone: the index has a memory of its own with them in it.
 
@@ -53,12 +53,12 @@ def build_memory(
         )
         return memory, text_of
 
-    real = np.flatnonzero(has_words & ~np.isin(groups, (recolour.GROUP, synthetic_styles.GROUP)))
+    real = np.flatnonzero(has_words & ~np.isin(groups, (recolour.GROUP, synthetic_styles.GROUP, composed.GROUP)))
     memory, text_of = build(real)
     bases = {style: base for style, base in zip(styles, data["base_style"], strict=True) if base}
     if not bases:
         return memory, index_memory(memory, real, text_of, concepts, styles, slots)
-    trained = np.flatnonzero(has_words & (groups != recolour.GROUP))
+    trained = np.flatnonzero(has_words & ~np.isin(groups, (recolour.GROUP, composed.GROUP)))
     shown, text_of = build(trained)
     return memory, index_memory(shown, trained, text_of, concepts, styles, slots, bases)
 

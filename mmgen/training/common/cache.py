@@ -19,11 +19,13 @@ from torch import nn
 from tqdm import tqdm
 
 from mmgen.data.memmap import cached_memmap
+from mmgen.datasets.composed import GROUP as COMPOSED
 from mmgen.devices import autocast
 from mmgen.images import from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
 from mmgen.models.memory import text_keys
+from mmgen.phrases import phrases
 
 CODE_CHANNELS = 8
 BATCH = 32
@@ -47,6 +49,8 @@ class TrainingCache:
         first_caption: int64 [N], the number of each image's first caption, its label's words alone.
         caption_ids: N lists of caption numbers.
         captions: the M captions.
+        things: int64 [N, T], numbers of the captions by which each of a composed image's things is looked up, -1 for
+            none; all are -1 for an image that is looked up by its own words, and it is None where all are.
         longest: tokens to which every word batch is padded; None pads each to its own longest caption.
     """
 
@@ -59,6 +63,7 @@ class TrainingCache:
     first_caption: torch.Tensor
     caption_ids: list[list[int]]
     captions: list[str]
+    things: torch.Tensor | None = None
     longest: int | None = None
 
     def word_batch(self, captions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,9 +82,11 @@ class TrainingCache:
             return self
         free = torch.cuda.mem_get_info(device)[0] * room
         moved = {}
-        names = ("offsets", "keys", "codes", "first_caption", "words", "latents", "references")
+        names = ("offsets", "keys", "codes", "first_caption", "things", "words", "latents", "references")
         for name in names:
             tensor = getattr(self, name)
+            if tensor is None:
+                continue
             size = tensor.numel() * tensor.element_size()
             if size <= free:
                 moved[name], free = tensor.to(device), free - size
@@ -128,6 +135,7 @@ def build_cache(
         on_part: as `cached_memmap` takes it.
     """
     caption_ids, captions = _number_captions(data["captions"])
+    things = number_things(data, captions)
     concepts = data["concept"][:]
     data_key = Path(images.filename).stem  # Made of every picture's path, size and time.
     cnn_key, autoencoder_key = weights_digest(cnn), weights_digest(autoencoder)
@@ -164,7 +172,27 @@ def build_cache(
         first_caption=torch.tensor([ids[0] for ids in caption_ids]),
         caption_ids=caption_ids,
         captions=captions,
+        things=things,
     )
+
+
+def number_things(data: datasets.Dataset, captions: list[str]) -> torch.Tensor | None:
+    """By which captions the things of composed images are looked up, as `TrainingCache.things`.
+
+    Args:
+        captions: all there are; a thing that nobody has written a caption for is added at the end.
+    """
+    groups = data["group"] if "group" in data.column_names else ()
+    composed = [row for row, group in enumerate(groups) if group == COMPOSED]
+    if not composed:
+        return None
+    numbers = {caption: number for number, caption in enumerate(captions)}
+    named = [phrases(text) for text in data.select(composed)["text"]]
+    things = torch.full((len(data), max(map(len, named))), -1)
+    for row, words in zip(composed, named, strict=True):
+        things[row, : len(words)] = torch.tensor([numbers.setdefault(word, len(numbers)) for word in words])
+    captions[len(captions) :] = list(numbers)[len(captions) :]
+    return things
 
 
 def caption_keys(words: torch.Tensor, offsets: torch.Tensor, batch: int = 4096) -> torch.Tensor:

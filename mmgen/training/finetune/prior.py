@@ -8,6 +8,7 @@ A base with a memory looks it up for them as it does in use, and the learner is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +21,15 @@ from mmgen.images import to_pil
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
 from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.training.finetune.presets import PRIOR_KINDS
 from mmgen.training.gan.batch import Batch
 from mmgen.training.lookup import PromptLookup
 
 REFERENCES = 96
 """How many of its own pictures the base is shown as references."""
 
-KINDS = (0.6, 0.25, 0.1, 0.05)
-"""Shares of words alone, words and a reference, a reference alone, and neither."""
+MOST = 4096
+"""Captions that are kept at most: a fine-tuning of some minutes draws a tenth of them."""
 
 
 @dataclass
@@ -56,17 +58,37 @@ class PriorSampler:
     Args:
         pipe: the base; its parts are read, never changed.
         groups: captions, as `mmgen.parts.read_captions` gives them; at least one.
-        seed: of the pictures that it is shown as references.
+        seed: of the pictures that it is shown as references, and of which captions are kept of more than `MOST`.
+        known: what `state` gave for such a base, captions and seed, so that it is not made again.
+        on_part: called with the share that is done, 0 to 1; what it raises ends the work.
+        kinds: shares of words alone, words and a reference, a reference alone, and neither.
     """
 
     @torch.inference_mode()
-    def __init__(self, pipe: MultimodalGANPipeline, groups: list[list[str]], seed: int):
-        self.pipe = pipe
-        captions = [caption for group in groups for caption in group]
-        chances = np.concatenate([np.full(len(group), len(group) ** -0.5) for group in groups])
-        self.chances = chances / chances.sum()
-        self.words = _encode(pipe, captions)
-        self.lookup = PromptLookup(pipe, captions) if pipe.has_memory else None
+    def __init__(
+        self,
+        pipe: MultimodalGANPipeline,
+        groups: list[list[str]],
+        seed: int,
+        known: dict[str, torch.Tensor] | None = None,
+        on_part: Callable[[float], object] = lambda share: None,
+        kinds: tuple[float, ...] = PRIOR_KINDS,
+    ):
+        self.pipe, self.kinds = pipe, kinds
+        captions, self.chances = _chosen(groups, np.random.default_rng((seed, 5)))
+        if known is not None:
+            lengths = known["lengths"].tolist()
+            self.words = list(known["words"].split(lengths))
+            self.references, self.reference_latents = known["references"], known["reference_latents"]
+            looked_up = {name.removeprefix("lookup."): one for name, one in known.items() if name.startswith("lookup.")}
+            self.lookup = PromptLookup(pipe, captions, looked_up) if pipe.has_memory else None
+            on_part(1.0)
+            return
+        has_memory = pipe.has_memory
+        self.words = _encode(pipe, captions, lambda share: on_part((0.4 if has_memory else 0.8) * share))
+        self.lookup = (
+            PromptLookup(pipe, captions, on_part=lambda share: on_part(0.4 + 0.4 * share)) if has_memory else None
+        )
         config, latent = pipe.fusion.config, pipe.generator.config
         self.references = torch.zeros(1, config.reference_grid, config.reference_channels)
         self.reference_latents = torch.zeros(1, latent.latent_channels, latent.latent_size, latent.latent_size)
@@ -74,10 +96,23 @@ class PriorSampler:
         images = [to_pil(pipe.autoencoder.decode(one[None].to(pipe.device)).float())[0] for one in shown]
         self.references = pipe.encode_references(images).cpu()
         self.reference_latents = pipe.reference_latents(images).cpu()
+        on_part(1.0)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that was made, to be given as `known` another time."""
+        looked_up = {f"lookup.{name}": value for name, value in self.lookup.state().items()} if self.lookup else {}
+        return {
+            "words": torch.cat(self.words),
+            "lengths": torch.tensor([len(one) for one in self.words]),
+            "references": self.references,
+            "reference_latents": self.reference_latents,
+            **looked_up,
+        }
 
     @torch.no_grad()
-    def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] = KINDS) -> PriorBatch:
-        """Let the base draw `count` of its captions, with its own pictures as references, in the shares of `KINDS`."""
+    def draw(self, count: int, rng: np.random.Generator, kinds: tuple[float, ...] | None = None) -> PriorBatch:
+        """Let the base draw `count` of its captions, with its own pictures as references, in the shares of `kinds`."""
+        kinds = self.kinds if kinds is None else kinds
         chosen = rng.choice(len(self.chances), count, p=self.chances)
         kind = torch.from_numpy(rng.choice(4, count, p=kinds))
         words = [self.words[index] for index in chosen]
@@ -120,7 +155,26 @@ class PriorSampler:
         return _joined(entries, references)
 
 
-def _encode(pipe: MultimodalGANPipeline, captions: list[str]) -> list[torch.Tensor]:
+def _chosen(groups: list[list[str]], rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+    """Up to about `MOST` captions, and how likely each is drawn: a group by the square root of its size."""
+    sizes = np.array([len(group) for group in groups])
+    shares = sizes**0.5 / (sizes**0.5).sum()
+    captions: list[str] = []
+    chances: list[np.ndarray] = []
+    for group, share in zip(groups, shares, strict=True):
+        room = max(1, int(MOST * share))
+        some = group
+        if sizes.sum() > MOST and len(group) > room:
+            some = [group[index] for index in sorted(rng.choice(len(group), room, replace=False).tolist())]
+        captions += some
+        chances.append(np.full(len(some), share / len(some)))
+    made = np.concatenate(chances)
+    return captions, made / made.sum()
+
+
+def _encode(
+    pipe: MultimodalGANPipeline, captions: list[str], on_part: Callable[[float], object] = lambda share: None
+) -> list[torch.Tensor]:
     """The word tokens of each caption, float16 [T, W]; captions of like length are read together."""
     pieces = pipe.tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
     order = sorted(range(len(captions)), key=lambda index: len(pieces[index]))
@@ -130,6 +184,7 @@ def _encode(pipe: MultimodalGANPipeline, captions: list[str]) -> list[torch.Tens
         padded = pipe.tokenizer.pad({"input_ids": [pieces[row] for row in rows]}, return_tensors="pt").to(pipe.device)
         hidden = text_tokens(pipe.text_encoder, padded["input_ids"], padded["attention_mask"]).half().cpu()
         tokens.update((row, one[: len(pieces[row])].clone()) for row, one in zip(rows, hidden, strict=True))
+        on_part(min(1.0, (start + 256) / len(order)))
     return [tokens[index] for index in range(len(captions))]
 
 

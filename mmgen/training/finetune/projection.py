@@ -35,11 +35,22 @@ class NullSpaceProjection:
     Args:
         prior: the base, which draws `DRAWS` of its captions here.
         seed: of these drawings.
-        on_part: called after each batch of them; what it raises ends the work.
+        on_part: called after each batch of them with the share that is done, 0 to 1; what it raises ends the work.
+        known: what `free` was for such a prior and seed, so that nothing is drawn.
     """
 
-    def __init__(self, prior: PriorSampler, seed: int, on_part: Callable[[], object] = lambda: None):
+    def __init__(
+        self,
+        prior: PriorSampler,
+        seed: int,
+        on_part: Callable[[float], object] = lambda share: None,
+        known: dict[str, torch.Tensor] | None = None,
+    ):
         pipe = prior.pipe
+        if known is not None:
+            self.free = {name: value.to(pipe.device) for name, value in known.items()}
+            on_part(1.0)
+            return
         moments: dict[str, torch.Tensor] = {}
         hooks = []
 
@@ -57,9 +68,9 @@ class NullSpaceProjection:
                 watch(name, layer)
         rng = np.random.default_rng((seed, 4))
         try:
-            for _ in range(DRAWS // BATCH):
+            for number in range(DRAWS // BATCH):
                 prior.draw(BATCH, rng)
-                on_part()
+                on_part((number + 1) / (DRAWS // BATCH))
         finally:
             for hook in hooks:
                 hook.remove()

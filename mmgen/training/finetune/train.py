@@ -39,7 +39,8 @@ from mmgen.training.common.control import Control, Halted, is_disk_full
 from mmgen.training.common.ema import Ema
 from mmgen.training.common.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.common.run import Run, saved_states
-from mmgen.training.finetune.presets import choose
+from mmgen.training.finetune.prepared import prepare_prior
+from mmgen.training.finetune.presets import choose, sample_kinds
 from mmgen.training.finetune.prior import PriorSampler, mix
 from mmgen.training.finetune.projection import NullSpaceProjection
 from mmgen.training.finetune.settings import FinetuneSettings
@@ -49,9 +50,6 @@ from mmgen.training.gan.losses import latent_l1_loss, prior_preservation_loss
 from mmgen.training.gan.sampler import Sampler
 from mmgen.training.gan.train import ConditionalGenerator, save_path
 from mmgen.training.memory import grow_memory
-
-KINDS = (0.85, 0.1, 0.03, 0.02)
-"""Shares of the kinds of samples: few pictures have to be learned by their words, above all."""
 
 UNSPARED = 0.25
 """Of the learning rate, how much is right where updates are not kept off what the base knows."""
@@ -197,7 +195,9 @@ def _prepare(run: Run, settings: FinetuneSettings, base: Path, pipe, cnn: Pyrami
     rows = data.select(list(range(len(data))) * rounds).remove_columns("concept").add_column("concept", concepts)
     networks = pipe.text_encoder, pipe.tokenizer, cnn, pipe.autoencoder
     cache = build_cache(rows, varied, *networks, work, run.device, check_abort)
-    sampler = Sampler(cache, labels * rounds, rows["style"], concepts, len(data), KINDS, run.device)
+    sampler = Sampler(
+        cache, labels * rounds, rows["style"], concepts, len(data), sample_kinds(settings.preset), run.device
+    )
     memory, index = pipe.memory, None
     if pipe.generator.memory_reader is not None:
         slots = pipe.generator.config.memory_slots
@@ -206,11 +206,13 @@ def _prepare(run: Run, settings: FinetuneSettings, base: Path, pipe, cnn: Pyrami
     captions = read_captions(base)
     prior = projection = None
     if settings.prior > 0 and captions:
-        run.control.report(message="Reading what the base model knows, so that it is kept")
-        prior = PriorSampler(pipe, captions, run.config.seed)
-        projection = (
-            NullSpaceProjection(prior, run.config.seed, check_abort) if settings.preset == "everything" else None
-        )
+
+        def on_part(share: float) -> None:
+            check_abort()
+            run.control.report(message=f"Reading what the base model knows, so that it is kept: {share:.0%}")
+
+        on_part(0.0)
+        prior, projection = prepare_prior(pipe, captions, settings.preset, on_part)
     elif settings.prior > 0:
         print(f"Note: {base} brings no captions.txt, so nothing keeps it from forgetting what it knows.")
     watched = settings.prompts or list(dict.fromkeys(text for text in data["text"] if text))[:4]

@@ -160,7 +160,16 @@ def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, genera
     exact = torch.rand(len(queries), 1, generator=generator, device=device) < 0.5
     temperature = torch.where(exact, 0.0, 1.5 * TEMPERATURE)
     styles = index.styles[samples.image]
-    found = index.memory.lookup(queries, styles, index.excluded(samples), temperature, generator, index.slots)
+    excluded = index.excluded(samples)
+    found = index.memory.lookup(queries, styles, excluded, temperature, generator, index.slots)
+    if cache.things is not None:
+        keys, composed = _keys_of_things(cache, samples, index.slots)
+        parts = index.memory.lookup(keys, styles, excluded, temperature, generator, index.slots, one_by_one=True)
+        for name, value in vars(parts).items():
+            chosen = composed.view(-1, *[1] * (value.ndim - 1))
+            setattr(found, name, torch.where(chosen, value, getattr(found, name)))
+        whole = (found.keys * own[:, None]).sum(2)  # How alike an entry is is said of all the words, as in use.
+        found.likeness = torch.where(composed[:, None], whole, found.likeness)
     weights = found.weights * samples.memory_weight[:, None]
     weights[:, index.slots // 2 :] *= samples.memory_by_style[:, None]
     shown = cache.latents[samples.reference.to(cache.latents.device)].to(device).float()
@@ -177,6 +186,22 @@ def _remember(cache: TrainingCache, samples: Samples, index: MemoryIndex, genera
 def mean_token(words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Word tokens [n, T, W] and mask [n, T] -> their means [n, W]."""
     return (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def _keys_of_things(cache: TrainingCache, samples: Samples, slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What composed images are looked up by, thing by thing as in use, [n, K, D], and [n] bool which are composed."""
+    assert cache.things is not None
+    things = cache.things[samples.image.to(cache.things.device)]
+    numbers = things.gather(1, _places((things >= 0).sum(1), slots)).clamp_min(0)
+    keys = cache.keys[numbers.to(cache.keys.device)].to(samples.image.device).float()
+    return keys, (things[:, 0] >= 0).to(samples.image.device)
+
+
+def _places(counts: torch.Tensor, slots: int) -> torch.Tensor:
+    """`mmgen.phrases.places_of_things` for counts [n] at once, [n, K]; nothing is copied to their device."""
+    counts, half = counts.clamp_min(1)[:, None], slots // 2
+    steps = torch.arange(half, device=counts.device)
+    return torch.cat([steps % counts, (steps + half * (counts > half)) % counts], dim=1)
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mmgen.datasets import composed as composed_images
 from mmgen.pipeline import MAX_REFERENCES
 from mmgen.training.common.cache import TrainingCache
 
@@ -44,6 +45,9 @@ VARIED_WEIGHTS = 0.2
 
 STYLE_MISMATCHES = 0.5
 """Share of the mismatched conditions that differ in the named style alone, where the words name one."""
+
+COMPOSED = 0.2
+"""Share of the samples that are composed images, at most, however many of them there are."""
 
 MEMORY_DROPPED = 0.1
 """Share of the samples that see nothing of the memory."""
@@ -93,6 +97,7 @@ class Sampler:
     Args:
         targets: how many images, the first ones, are to be drawn; the others are references only. All by default.
         kinds: shares of the four kinds of samples.
+        groups: of each image, by which composed ones are known; none is, without.
         device: where samples are drawn.
     """
 
@@ -105,11 +110,16 @@ class Sampler:
         targets: int | None = None,
         kinds: tuple[float, ...] = KINDS,
         device: torch.device | str = "cpu",
+        groups: Sequence[str] = (),
     ):
         self.device = torch.device(device)
         numbers = np.unique(np.asarray(concepts), return_inverse=True)[1]
         counts = np.bincount(numbers)[numbers]
         chances = np.where(np.arange(len(counts)) < (targets or len(counts)), counts**-BALANCE, 0.0)
+        composed = np.array([group == composed_images.GROUP for group in groups] or [False]) & (chances > 0)
+        if composed.any() and not composed.all():
+            most = COMPOSED / (1 - COMPOSED) * chances[~composed].sum()
+            chances[composed] *= min(1.0, most / chances[composed].sum())
         self.chances = torch.from_numpy(chances / chances.sum()).float().to(self.device)
         # All that is drawn from lies on the device: copying a constant there makes it wait.
         self.kinds = torch.tensor(kinds, device=self.device)

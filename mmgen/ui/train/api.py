@@ -80,7 +80,7 @@ def build(context: Context) -> None:
         Args:
             draft: the pairs, as /check_pairs gave them.
             name: of the job.
-            preset: what learns: style, concept or everything.
+            preset: what learns: style, concept, set or everything.
             minutes: how long to train, unless there are steps.
             steps: how long to train, instead.
             prior: share that keeps what the model knows, 0 to 0.9.
