@@ -32,7 +32,7 @@ LIVE = "draw_live"
 """Name of the event that draws the live picture."""
 
 _SERVED = 4096  # Addresses and visitors whose turn is remembered.
-_UNREAD = 32  # Messages that a session may leave unread before it is told nothing more.
+_UNREAD = 256  # Messages that a session may leave unread before it is told nothing more.
 _FULL = "As many of your requests wait here as one visitor may have. Wait until they are answered, and try again."
 _GAVE_WAY = "So many people ask here that this request had to give way. Try again in a moment."
 
