@@ -237,9 +237,10 @@ def test_who_has_no_cookie_fills_no_queue_of_others(space):
 
 
 def test_a_full_queue_is_ones_own_and_a_sentence(space):
-    ben, number = visitor(space.url, "8.8.8.2"), events(space.url)["check_pairs"]
+    ben, number = visitor(space.url, "8.8.8.2"), events(space.url)["generate"]
+    values = ["x", "Any", None, None, 1.0, 0, 1.0, 16, "", 1.0, None, None]
     for _ in range(30):
-        assert join(space.url, ben, number, "ben", [[], None, ""])[0] == 200
+        assert join(space.url, ben, number, "ben", values)[0] == 200
     told = completed(listen(space.url, ben, "ben"))
     full = [one for one in told if not one["success"] and "as one visitor may have" in one["output"]["error"]]
     assert 0 < len(full) < 30 and len(told) == 30
