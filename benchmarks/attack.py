@@ -201,10 +201,8 @@ def main() -> int:
     parser.add_argument("--start-seconds", type=float, default=300, help="to wait for the page (default: %(default)g)")
     asked = parser.parse_args()
     print(f"{'attack':10} {'pictures':>8} {'median':>8} {'p95':>8} {'longest':>8}  answers to the attacker")
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        serve(asked.checkpoint, Path(scratch), asked.start_seconds) as server,
-    ):
+    given = (asked.checkpoint, asked.start_seconds)
+    with tempfile.TemporaryDirectory() as scratch, serve(Path(scratch), *given) as server:
         server.preview(0, "first", server.visitor("8.8.8.9"))
         for name in ("none", *asked.attacks):
             waited, told = measure(server, asked.seconds, ATTACKS.get(name))
