@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+import signal
 import sys
-from pathlib import Path
 
-from mmgen.errors import UserError
-from mmgen.space import on_space, on_zero_gpu
+
+def _quit(*_: object) -> None:
+    os._exit(130)
+
+
+if __name__ == "__main__":  # Ctrl-C ends it without a word while everything is imported, too.
+    signal.signal(signal.SIGINT, _quit)
+
+import argparse  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from mmgen.errors import UserError  # noqa: E402
+from mmgen.space import on_space, on_zero_gpu  # noqa: E402
 
 # The page works without the internet; libraries read these when they are imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -26,6 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help="model folder (default: $MMGEN_CHECKPOINT or checkpoints/)")
     parser.add_argument("--memory", type=Path, help="draw from this memory instead of the model's; see `mmgen memory`")
     parser.add_argument("--host", help="address to serve on (default: 127.0.0.1; 0.0.0.0 on a Space)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[name for name in os.environ.get("MMGEN_ALLOW_HOST", "").split(",") if name],
+        metavar="NAME",
+        help="another name that the page is known by, such as that of a server before it; may be given again "
+        "(default: those in $MMGEN_ALLOW_HOST, with commas between)",
+    )
     parser.add_argument("--port", type=int, help="port to serve on (default: the first free one from 7860)")
     return parser
 
@@ -45,9 +63,14 @@ def serve(arguments: argparse.Namespace) -> None:
     from mmgen.devices import prepare_to_draw
 
     prepare_to_draw()
-    pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
-    if arguments.memory:
-        pipe.use_memory(open_memory(arguments.memory))
+
+    def load():
+        pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
+        if arguments.memory:
+            pipe.use_memory(open_memory(arguments.memory))
+        return pipe
+
+    pipe = load()
 
     from mmgen.home import root
     from mmgen.jobs import Scheduler
@@ -62,14 +85,16 @@ def serve(arguments: argparse.Namespace) -> None:
     # Starts the jobs that wait; they run on when the studio is closed.
     scheduler = Scheduler(root(), keep_seconds(), clear_away if on_space() else None)
     scheduler.start()
-    page = build_page(pipe)
+    if signal.getsignal(signal.SIGINT) is _quit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    page = build_page(pipe, load)
     warm_up(pipe)
     try:
         page.launch(
             server_name=host,
             server_port=arguments.port,
             inbrowser=has_display() and not on_space(),
-            **launch_options(),
+            **launch_options(host, arguments.allow_host),
         )
     except OSError as error:
         raise UserError(

@@ -22,11 +22,12 @@ def root() -> Path:
     return Path(os.environ.get("MMGEN_HOME") or usual).expanduser().absolute()
 
 
-def home(owner: str = "local") -> Path:
+def home(owner: str = "local", make: bool = True) -> Path:
     """One person's folder, made if it is not there.
 
     Args:
         owner: 1 to 64 letters, digits, `_` and `-` of ASCII.
+        make: False where nothing is to be kept there, so that who only looks leaves no folder behind.
 
     Raises:
         UserError: another kind of owner, or the folder cannot be made.
@@ -34,6 +35,8 @@ def home(owner: str = "local") -> Path:
     if not _OWNER.fullmatch(owner):
         raise UserError(f"{owner!r} cannot be the name of a folder here. Use up to 64 letters, digits, _ and -.")
     folder = root() / owner
+    if not make:
+        return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,10 +8,12 @@ colour over an edge (Porter and Duff, "Compositing Digital Images", 1984).
 from __future__ import annotations
 
 import io
+import math
 import re
 import threading
 import warnings
 from pathlib import Path
+from xml.parsers import expat
 
 import numpy as np
 import torch
@@ -32,7 +34,9 @@ SVG_SIDE = 1024
 """Longest side in pixels at which an SVG is drawn."""
 
 _MAX_SVG, _MAX_USES = 2_000_000, 30  # bytes, and copies of its parts, which may double with each level
+_MAX_DEPTH = 200  # of elements in each other, or that refer to each other: what draws them would leave its stack
 _SVG = re.compile(rb"<svg[\s>]")
+_CHAINED = re.compile(rb"<(?:mask|clippath|pattern|marker|filter)\b")
 _LENIENT = threading.Lock()
 _leniences = 0  # how often Pillow was told to take files that were cut short
 
@@ -40,7 +44,7 @@ Source = str | Path | bytes | bytearray | memoryview | Image.Image | np.ndarray 
 """What `open_image` takes."""
 
 
-def open_image(source: Source, name: str | None = None) -> Image.Image:
+def open_image(source: Source, name: str | None = None, side: int | None = None) -> Image.Image:
     """Open a picture without trusting it and return it as straight (not premultiplied) RGBA in sRGB.
 
     An animated picture gives its first frame. Orientation from EXIF is applied, and so is a colour profile. Deeper
@@ -51,6 +55,7 @@ def open_image(source: Source, name: str | None = None) -> Image.Image:
         source: a path, the bytes of a file, a PIL picture, or an array or tensor [H, W], [H, W, C] or [C, H, W] with 1
             to 4 channels: integers 0 to 255, or fractions 0 to 1.
         name: what to call it in messages; the file's name by default.
+        side: pixels of the longest side that are enough; of a larger JPEG only so many, or more, are decoded.
 
     Raises:
         UserError: the file is missing, is not a picture, is damaged, or has more than `MAX_PIXELS` pixels or
@@ -89,7 +94,7 @@ def open_image(source: Source, name: str | None = None) -> Image.Image:
             if _is_svg(content):
                 return _draw_svg(content, name)
             try:
-                return _decoded(content, name)
+                return _decoded(content, name, side)
             except (OSError, SyntaxError, ValueError) as error:
                 if isinstance(error, UserError):
                     raise
@@ -102,20 +107,49 @@ def open_image(source: Source, name: str | None = None) -> Image.Image:
         raise UserError(_unreadable(name)) from error
 
 
-def _decoded(content: bytes, name: str) -> Image.Image:
-    """The first frame of a picture's file."""
+def _decoded(content: bytes, name: str, side: int | None = None) -> Image.Image:
+    """The first frame of a picture's file; see `open_image`."""
     before = _leniences
     with Image.open(io.BytesIO(content), formats=_formats(content, name)) as image:
         _check_pixels(image, name)
         image.seek(0)
+        _draft(image, side)
         image.load()
         found = _finished(image)
     if before != _leniences or _LENIENT.locked():  # Pillow may have been told to be lenient just then.
         with _LENIENT, Image.open(io.BytesIO(content), formats=_formats(content, name)) as image:
             image.seek(0)
+            _draft(image, side)
             image.load()
             found = _finished(image)
     return found
+
+
+def _draft(image: Image.Image, side: int | None) -> None:
+    """Let an unread JPEG be decoded at a half, a quarter or an eighth where that leaves its longest side `side`."""
+    if side and max(image.size) > side:
+        scale = side / max(image.size)
+        image.draft(None, (max(1, math.ceil(image.width * scale)), max(1, math.ceil(image.height * scale))))
+
+
+def image_pixels(path: str | Path, side: int | None = None) -> int:
+    """How many pixels of a picture's file `open_image` decodes, by its head alone; 0 for what it refuses in a sentence.
+
+    Args:
+        side: as `open_image` takes it.
+    """
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")
+            start = file.read(4096)
+            if (size := _jxl_size(start)) is not None:
+                return size[0] * size[1]
+            file.seek(0)
+            with Image.open(file, formats=_formats(start, Path(path).name)) as image:
+                _draft(image, side)
+                return image.width * image.height
+    except Exception:  # What it may be is found out when it is read.
+        return 0
 
 
 def _mended(content: bytes, name: str) -> Image.Image:
@@ -232,19 +266,42 @@ def _draw_svg(content: bytes, name: str) -> Image.Image:
     """An SVG, drawn such that its longest side has `SVG_SIDE` pixels; what it asks of other files is refused."""
     import resvg_py
 
-    lower = content.lower()
+    lower, text = content.lower(), content.decode("utf-8-sig")
     links = re.findall(rb"href\s*=\s*[\"']\s*([^\"']*)", lower)
-    if len(content) > _MAX_SVG or b"<!entity" in lower or lower.count(b"<use") > _MAX_USES:
+    is_much = len(content) > _MAX_SVG or b"<!entity" in lower or lower.count(b"<use") > _MAX_USES
+    if is_much or len(_CHAINED.findall(lower)) > _MAX_DEPTH or _depth(text) > _MAX_DEPTH:
         raise UserError(f"{name} is an SVG of more than can be drawn here. Save it as PNG and use that.")
     is_image = b"<image" in lower or b"<feimage" in lower
     if is_image and not all(link.startswith((b"#", b"data:image/png", b"data:image/jp")) for link in links):
         raise UserError(f"{name} is an SVG that shows another file, which is not opened. Save it as PNG and use that.")
-    text = content.decode("utf-8-sig")
     with Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=text, width=64)))) as small:
         wide = small.width >= small.height
     side = (SVG_SIDE, None) if wide else (None, SVG_SIDE)
     drawn = resvg_py.svg_to_bytes(svg_string=text, width=side[0], height=side[1])
     return Image.open(io.BytesIO(bytes(drawn)), formats=("PNG",)).convert("RGBA")
+
+
+def _depth(text: str) -> int:
+    """How many elements of an XML document lie in each other.
+
+    Raises:
+        xml.parsers.expat.ExpatError: it is none.
+    """
+    depth = deepest = 0
+
+    def begin(*_: object) -> None:
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+
+    def end(*_: object) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    parser.Parse(text, True)
+    return deepest
 
 
 def _finished(image: Image.Image) -> Image.Image:

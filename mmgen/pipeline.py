@@ -19,7 +19,7 @@ from PIL import Image
 
 from mmgen.completion import Completed, StyleSet, checked_seeds
 from mmgen.devices import autocast
-from mmgen.errors import UserError
+from mmgen.errors import UserError, shown
 from mmgen.images import Source, open_image, to_pil, to_tensor
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.decoder import Caption, CaptionDecoder
@@ -417,17 +417,21 @@ class MultimodalGANPipeline(DiffusionPipeline):
         images = list(images) if isinstance(images, (list, tuple)) else [images]
         if not images:
             raise UserError("There is no picture to describe. Give at least one.")
-        if not isinstance(num_captions, int) or not 1 <= num_captions <= MAX_CAPTIONS:
-            raise UserError(f"The number of captions is {num_captions}; give a whole number from 1 to {MAX_CAPTIONS}.")
+        self.check_captions(num_captions)
         captions = []
         for start in range(0, len(images), DESCRIBED_TOGETHER):
             some = [
                 to_tensor(open_image(image), self.image_size) for image in images[start : start + DESCRIBED_TOGETHER]
             ]
-            seen = self._look([pixels for pixels in some if _is_visible(pixels)])
-            found = iter(self._describe(seen, num_captions) if len(seen) else ())
-            captions += [next(found) if _is_visible(pixels) else [] for pixels in some]
+            captions += self.describe_pixels(some, num_captions)
         return captions
+
+    @torch.inference_mode()
+    def describe_pixels(self, images: Sequence[torch.Tensor], num_captions: int = 3) -> list[list[Caption]]:
+        """As `describe`, of premultiplied RGBA pictures [4, S, S] in [-1, 1] of this model's size; all at once."""
+        seen = self.look([pixels for pixels in images if _is_visible(pixels)])
+        found = iter(self._describe(seen, num_captions) if len(seen) else ())
+        return [next(found) if _is_visible(pixels) else [] for pixels in images]
 
     def _describe(self, images: torch.Tensor, num_captions: int) -> list[list[Caption]]:
         """Reference tokens [N, grid, channels], a picture each, and no words -> N lists of captions."""
@@ -443,6 +447,13 @@ class MultimodalGANPipeline(DiffusionPipeline):
             )
             return self.captioner.describe(fused, references, ones, num_captions)
 
+    @staticmethod
+    def check_captions(num_captions: int) -> None:
+        """Raise a `UserError` for a number of captions that no picture can be given."""
+        if type(num_captions) is not int or not 1 <= num_captions <= MAX_CAPTIONS:
+            said = shown(num_captions)
+            raise UserError(f"The number of captions is {said}; give a whole number from 1 to {MAX_CAPTIONS}.")
+
     def check_captioner(self) -> None:
         """Raise a `UserError` if this model cannot describe pictures."""
         if self.captioner is None:
@@ -453,10 +464,10 @@ class MultimodalGANPipeline(DiffusionPipeline):
 
     def encode_references(self, references: Sequence[Image.Image]) -> torch.Tensor:
         """Pictures -> reference tokens [R, grid, channels]; transparent parts are seen as white."""
-        return self._look([to_tensor(open_image(image), self.image_size) for image in references])
+        return self.look([to_tensor(open_image(image), self.image_size) for image in references])
 
-    def _look(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Premultiplied RGBA pictures [4, S, S] in [-1, 1] -> reference tokens [R, grid, channels]."""
+    def look(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """As `encode_references`, of premultiplied RGBA pictures [4, S, S] in [-1, 1] of this model's size."""
         config = self.fusion.config
         if not images:
             return torch.zeros(0, config.reference_grid, config.reference_channels, device=self.device)
@@ -577,11 +588,15 @@ class MultimodalGANPipeline(DiffusionPipeline):
     @torch.no_grad()
     def encode_images(self, images: Sequence[str | Path | bytes | Image.Image]) -> torch.Tensor:
         """Pictures, at least one -> normalised latents [R, C, S, S], each by itself."""
+        return self.encode_pixels([to_tensor(open_image(image), self.image_size) for image in images])
+
+    @torch.no_grad()
+    def encode_pixels(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """As `encode_images`, of premultiplied RGBA pictures [4, S, S] in [-1, 1] of this model's size."""
         made = []
         for image in images:
-            pixels = to_tensor(open_image(image), self.image_size)[None].to(self.device)
             with autocast(self.device):
-                made.append(self.autoencoder.encode(pixels).float())
+                made.append(self.autoencoder.encode(image[None].to(self.device)).float())
         return torch.cat(made)
 
     def content_of(self, prompt: str) -> str:
@@ -790,7 +805,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             ("The seed", seed, 0, MAX_SEED),
         ):
             if not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value <= high:
-                raise UserError(f"{name} is {value!r}; give a number from {low} to {high}.")
+                raise UserError(f"{name} is {shown(value)}; give a number from {low} to {high}.")
         if int(seed) != seed or int(num_images) != num_images:
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 STORAGE = Path("/data")
 
+_PATH = re.compile(r"(?<![\w:/.<])/(?:[^\s/:;,'\"()<>“”]+/)+[^\s/:;,'\"()<>“”]*[^\s/:;,'\"()<>“”.]")
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OAUTH_")
 
 
@@ -29,3 +31,8 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 def storage() -> Path | None:
     """The folder whose files outlive a restart of the Space, if it has one."""
     return STORAGE if on_space() and STORAGE.is_dir() and os.access(STORAGE, os.W_OK) else None
+
+
+def without_paths(sentence: str) -> str:
+    """A sentence in which files of a Space are named without where they lie; at home a person may want to know."""
+    return _PATH.sub(lambda path: PurePosixPath(path[0]).name, sentence) if on_space() else sentence

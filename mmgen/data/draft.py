@@ -21,7 +21,7 @@ from mmgen.data.report import Report
 from mmgen.data.tables import is_metadata, may_be_table
 from mmgen.data.words import fold
 from mmgen.errors import UserError
-from mmgen.quota import UNLIMITED, Quota, disk_use
+from mmgen.quota import ADDRESS, UNLIMITED, Quota, disk_use, neighbours
 
 __all__ = ["MAX_PAIRS", "Added", "Draft", "Pair"]
 
@@ -250,7 +250,9 @@ class Draft(PairFolder):
         if math.isinf(self._disk):
             return self._disk
         free = shutil.disk_usage(self.folder).free - SPARE  # What one visitor may have must be there, too.
-        return min(self._disk - disk_use(self.folder.parent.parent), free)
+        home = self.folder.parent.parent
+        near = ADDRESS.disk - sum(map(disk_use, neighbours(home)))
+        return min(self._disk - disk_use(home), near, free)
 
     def _full(self) -> str:
         return f"Your {self._disk / 1e6:,.0f} MB here, or the disk, are full. Remove pairs, or delete jobs."

@@ -628,8 +628,8 @@ def _list(row: Row, key: str, separator: str | None) -> list[str]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
-            pass  # a caption may begin with a bracket
+        except (ValueError, RecursionError):
+            pass  # a caption may begin with a bracket, or with thousands
     if isinstance(value, str):
         value = value.split(separator) if separator else [value]
     if isinstance(value, float) and as_words(value) == "":

@@ -245,7 +245,7 @@ class PairFolder:
                         others,
                         tuple(size) if size else None,
                     )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self._metadata} is damaged. Mend it by hand, or start a new set of pairs.") from error
         return pairs
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from mmgen.errors import UserError
 from mmgen.io import FileLock, replacing, write_json
 from mmgen.jobs.job import Job, read_job
-from mmgen.quota import UNLIMITED, Quota, disk_use
+from mmgen.quota import ADDRESS, UNLIMITED, Quota, disk_use, neighbours
 from mmgen.training.common.control import is_alive, is_disk_full, send, take_command
 from mmgen.training.finetune.settings import FinetuneSettings
 
@@ -120,6 +120,7 @@ class Jobs:
         Raises:
             UserError: it neither trains nor waits.
         """
+        self.get(job_id)  # Before anything is made for who has no jobs.
         with self.changing():
             job = self.get(job_id)
             state = job.state
@@ -130,6 +131,7 @@ class Jobs:
 
     def stop(self, job_id: str) -> None:
         """Ask it to end and keep what there is; nothing happens if it has ended."""
+        self.get(job_id)  # Before anything is made for who has no jobs.
         with self.changing():
             job = self.get(job_id)
             if job.state in ("queued", "running", "paused", "interrupted"):
@@ -141,6 +143,7 @@ class Jobs:
         Raises:
             UserError: it trains, or is done, or as many others train or wait as the quota allows.
         """
+        self.get(job_id)  # Before anything is made for who has no jobs.
         with self.changing():
             job = self.get(job_id)
             state = job.state
@@ -160,6 +163,7 @@ class Jobs:
             UserError: no name.
         """
         name = _to_name(name)
+        self.get(job_id)
         with self.changing():
             write_job(replace(self.get(job_id), name=name))
 
@@ -238,6 +242,8 @@ class Jobs:
             raise UserError(f"You have {quota.jobs:g} jobs, as many as are kept here. Delete one first.")
         if disk_use(self.home) >= quota.disk:
             raise UserError(f"Your {quota.disk / 1e6:,.0f} MB here are full. Remove pairs, or delete jobs.")
+        if sum(map(disk_use, neighbours(self.home))) >= ADDRESS.disk:
+            raise UserError("What is kept here for all of your network is full. Remove pairs, or delete jobs.")
 
     def _refuse_another(self) -> None:
         """Raises UserError if the quota does not allow another job that trains or waits."""
@@ -246,7 +252,12 @@ class Jobs:
         busy = [job for job in self.list() if job.state in ("queued", "running")]
         if len(busy) >= self.quota.busy:
             raise UserError(f"“{busy[0].name}” trains or waits, and there is no room for more. Wait, or stop it first.")
-        if len(queue(self.home.parent)) >= MAX_WAITING:
+        waiting, near = queue(self.home.parent), neighbours(self.home)
+        if sum(job.folder.parent.parent in near for job in waiting) >= ADDRESS.busy:
+            raise UserError(
+                f"{ADDRESS.busy:g} trainings that were started from your network wait. Try again when one is done."
+            )
+        if len(waiting) >= MAX_WAITING:
             raise UserError(f"{MAX_WAITING} trainings of others wait already. Try again later.")
 
     def _send(self, job: Job, command: str) -> None:

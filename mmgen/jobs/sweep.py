@@ -9,10 +9,9 @@ from pathlib import Path
 
 from mmgen.errors import UserError
 from mmgen.jobs.store import Jobs, homes
-from mmgen.quota import quota_of
+from mmgen.quota import VISITORS, quota_of
 from mmgen.training.common.control import pending_command
 
-VISITORS = ("visitor-*", "user-*")
 _GONE = ".gone-"
 _MINUTE = 60.0
 

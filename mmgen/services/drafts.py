@@ -71,7 +71,7 @@ class DraftService:
         """
         if not isinstance(draft_id, str) or not _DRAFT_ID.fullmatch(draft_id):
             raise UserError(_GONE)
-        if not (home(owner) / "drafts" / draft_id / "metadata.jsonl").is_file():
+        if not (home(owner, make=False) / "drafts" / draft_id / "metadata.jsonl").is_file():
             raise UserError(_GONE)
         return self._open(owner, draft_id)
 
@@ -85,7 +85,7 @@ class DraftService:
 
     def jobs(self, owner: str) -> Jobs:
         """The owner's jobs."""
-        return Jobs(home(owner), quota_of(owner))
+        return Jobs(home(owner, make=False), quota_of(owner))
 
     def check(self, owner: str, draft_id: str, pipe: MultimodalGANPipeline, on_progress: Progress | None) -> Checkup:
         """Let the doctor look at a draft.

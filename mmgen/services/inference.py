@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
+import os
 import re
 import secrets
 import threading
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,8 +23,8 @@ from PIL import Image
 from mmgen.attribution import memory_text
 from mmgen.completion import Completed, StyleSet
 from mmgen.devices import autocast, has_fast_bf16
-from mmgen.errors import UserError
-from mmgen.images import open_image, save_png, to_pil
+from mmgen.errors import UserError, shown
+from mmgen.images import save_png, to_pil
 from mmgen.models.decoder import Caption
 from mmgen.pipeline import (
     DESCRIBED_TOGETHER,
@@ -32,14 +33,17 @@ from mmgen.pipeline import (
     MemoryShare,
     MultimodalGANPipeline,
 )
+from mmgen.services.image_reader import ImageReader
 
 ANY_STYLE = "Any"
 MAX_COUNT = 16
 MAX_WEIGHT = 2.0
 _MAX_PROMPT = 20_000  # Characters; far more than the text encoder reads.
-_MAX_SIDE = 2048  # Larger references are scaled down first, to keep memory small.
+_MAX_SEEN = 256  # References of which is kept what the model sees in them.
 _THUMBNAIL = 96  # Pixels; shown at half of that, for screens with two a point.
 _DRAWING = threading.Lock()  # Drawings never compete for the processor.
+
+_File = tuple[str, int, int]  # A path, when the file there was changed last, and its size.
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class InferenceService:
         if pipe.memory is not None:
             pipe.memory.freeze()  # All who draw here share it.
         self.styles = list(pipe.config.styles)
-        self._hash = lru_cache(maxsize=1024)(_hash_of_file)
+        self.reader = ImageReader(pipe.image_size)
+        self._seen: OrderedDict[_File, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
         self._shrink = lru_cache(maxsize=1024)(self._draw_thumbnail)
 
     @property
@@ -143,8 +148,9 @@ class InferenceService:
         count, first = int(order.count), int(order.seed)
         notes: list[str] = []
         seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
+        unseen = self._read_references(order.references)
         with _DRAWING:
-            seen = [self._see(path) for path in order.references]
+            seen = [self._see(key, pixels) for key, pixels in unseen]
             start = time.perf_counter()
             tokens, shown = self._together(seen)
             content = self.pipe.content_of(order.words) if order.text_weight and order.memory_weight else ""
@@ -240,17 +246,36 @@ class InferenceService:
         Raises:
             UserError: there is no picture, one cannot be read, or the model has no captioner.
         """
-        captions = []
-        for start in range(0, max(1, len(images)), DESCRIBED_TOGETHER):  # Between them others may draw.
+        self.pipe.check_captioner()
+        self.pipe.check_captions(num_captions)
+        if not images:
+            raise UserError("There is no picture to describe. Give at least one.")
+        captions, pixels = [], self.reader.read(images)
+        for start in range(0, len(pixels), DESCRIBED_TOGETHER):  # Between them others may draw.
             with _DRAWING:
-                captions += self.pipe.describe(images[start : start + DESCRIBED_TOGETHER], num_captions)
+                captions += self.pipe.describe_pixels(pixels[start : start + DESCRIBED_TOGETHER], num_captions)
         return captions
 
-    def _see(self, path: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and latents of a reference, whose file is read again only where it has changed."""
-        there = Path(kept_reference(path)).stat()
-        content = self._hash(path, there.st_mtime_ns, there.st_size)
-        return self.pipe.see_reference(content, lambda: _opened(path))
+    def _read_references(self, paths: Sequence[str]) -> list[tuple[_File, torch.Tensor | None]]:
+        """Each reference's file, and its pixels if it has not been seen yet."""
+        files = [_file_of(kept_reference(path)) for path in paths]
+        unseen = list(dict.fromkeys(file for file in files if file not in self._seen))
+        pixels = dict(zip(unseen, self.reader.read([path for path, *_ in unseen]), strict=True))
+        return [(file, pixels.get(file)) for file in files]
+
+    def _see(self, file: _File, pixels: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model sees in a reference: its tokens and its latents; each file is looked at once."""
+        if file in self._seen:
+            self._seen.move_to_end(file)
+            return self._seen[file]
+        if pixels is None:  # It was forgotten just now.
+            (pixels,) = self.reader.read([file[0]])
+        looks = self.pipe.generator.memory_reader is not None
+        latents = self.pipe.encode_pixels([pixels]) if looks else self.pipe.reference_latents(())
+        self._seen[file] = self.pipe.look([pixels]), latents
+        while len(self._seen) > _MAX_SEEN:
+            self._seen.popitem(last=False)
+        return self._seen[file]
 
     def check(self, order: GenerationRequest) -> None:
         """Raise a `UserError` for the first value that is missing or out of its range."""
@@ -258,7 +283,7 @@ class InferenceService:
             raise UserError("The prompt must be a text.")
         if order.style not in (None, "", ANY_STYLE, *self.styles):
             known = ", ".join([ANY_STYLE, *self.styles])
-            raise UserError(f"There is no style {order.style!r}; choose one of: {known}.")
+            raise UserError(f"There is no style {shown(order.style)!r}; choose one of: {known}.")
         if len(order.references) > MAX_REFERENCES:
             raise UserError(f"There are {len(order.references)} references; use at most {MAX_REFERENCES}.")
         if len(order.reference_weights) != len(order.references):
@@ -299,16 +324,12 @@ def kept_reference(path: str) -> str:
     return path
 
 
-def _opened(path: str) -> Image.Image:
-    image = open_image(path)
-    if max(image.size) > _MAX_SIDE:
-        image.thumbnail((_MAX_SIDE, _MAX_SIDE))
-    return image
-
-
-def _hash_of_file(path: str, *_version: int) -> str:
-    with open(path, "rb") as file:
-        return "file " + hashlib.file_digest(file, "blake2b").hexdigest()
+def _file_of(path: str) -> _File:
+    try:
+        said = os.stat(path)
+    except OSError as error:
+        raise UserError("A reference is no longer on the server. Remove it and add it again.") from error
+    return path, said.st_mtime_ns, said.st_size
 
 
 def _check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:
@@ -317,7 +338,7 @@ def _check_number(name: str, value: object, low: float, high: float, whole: bool
         raise UserError(f"{name} is empty; give a {kind} from {low:g} to {high:.10g}.")
     right = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
     if not right or (whole and int(value) != value):
-        raise UserError(f"{name} is {str(value)[:40]}; give a {kind} from {low:g} to {high:.10g}.")
+        raise UserError(f"{name} is {shown(value)}; give a {kind} from {low:g} to {high:.10g}.")
 
 
 def random_seed() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from mmgen.home import home
 from mmgen.hub.fetch import fetch, split_name
 from mmgen.jobs import Jobs
 from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.services.folder_watch import FolderWatch
 from mmgen.services.inference import InferenceService
 from mmgen.space import on_space
 
@@ -42,15 +44,33 @@ class Models:
 
     Args:
         pipe: the default, loaded from a folder.
+        load: loads the default anew where another checkpoint was put in its folder.
     """
 
-    def __init__(self, pipe: MultimodalGANPipeline):
-        self.default = InferenceService(pipe)
+    def __init__(self, pipe: MultimodalGANPipeline, load: Callable[[], MultimodalGANPipeline] | None = None):
         self.default_folder = Path(pipe.name_or_path).absolute()
+        self._default, self._watch = InferenceService(pipe), FolderWatch(self.default_folder)
+        self._load_default = load or (lambda: load_pipeline(self.default_folder))
         self._loaded: OrderedDict[tuple[Path, int], InferenceService] = OrderedDict()
         self._fetched: dict[str, Path] = {}
         self._from_hub: OrderedDict[str, list[str]] = OrderedDict()
         self._lock, self._loading = threading.Lock(), threading.Lock()
+
+    @property
+    def default(self) -> InferenceService:
+        """The model that the page was opened on, or what was put in its folder since, if that can be loaded."""
+        if self._watch.has_changed() and self._loading.acquire(blocking=False):  # Others draw with the old one.
+            try:
+                self._watch.take()
+                self._default = InferenceService(self._load_default())
+                sys.stderr.write(f"mmgen: the model in {self.default_folder} was replaced, and is drawn with now\n")
+            except UserError as error:
+                sys.stderr.write(
+                    f"mmgen: the page draws with the old model, as the new one cannot be loaded: {error}\n"
+                )
+            finally:
+                self._loading.release()
+        return self._default
 
     @property
     def default_choice(self) -> tuple[str, str]:
@@ -60,7 +80,7 @@ class Models:
     def own_choices(self, owner: str) -> list[tuple[str, str]]:
         """The models that lie here: names to show and ids, the default first."""
         try:
-            results = [(job.name, job.id) for job in Jobs(home(owner)).list() if job.result]
+            results = [(job.name, job.id) for job in Jobs(home(owner, make=False)).list() if job.result]
         except UserError:  # Whoever has no folder has no results.
             results = []
         folders = [(name, name) for name, path in local_checkpoints().items() if path != self.default_folder]
@@ -132,7 +152,7 @@ class Models:
             if folder := local_checkpoints().get(model):
                 return folder
             try:
-                if result := Jobs(home(owner)).get(model).result:
+                if result := Jobs(home(owner, make=False)).get(model).result:
                     return result
             except UserError:
                 pass

@@ -39,6 +39,7 @@ from mmgen.errors import UserError
 from mmgen.io import read_json, write_json, write_text
 from mmgen.training.common.config import RunConfig
 from mmgen.training.common.control import Control
+from mmgen.training.common.states import damage
 
 CLOCK = "clock.json"
 
@@ -123,13 +124,13 @@ class Run:
         self._kept[name] = module
 
     def resume(self) -> None:
-        """Load the newest state, if `resume` was asked for; call after everything is prepared and kept.
+        """Load the newest whole state, if `resume` was asked for; call after everything is prepared and kept.
 
         Raises:
-            UserError: machines whose disks hold different states.
+            UserError: no state is whole, or machines whose disks hold different states.
         """
         if self.config.resume:
-            newest = saved_states(self.output)[-1]
+            newest = self._newest_whole()
             mine = torch.tensor([int(newest.name.rpartition("-")[2])], device=self.device)
             if len(set(self.accelerator.gather(mine).tolist())) > 1:
                 raise UserError(
@@ -144,6 +145,33 @@ class Run:
             self.seconds = self._sampled = clock.get("seconds", 0.0)
             self.images = clock.get("images", self.step * self.batch_size * self.accelerator.num_processes)
             self._cut_log()
+
+    def _newest_whole(self) -> Path:
+        """The newest state that is whole; a damaged one is put aside, which is told, and an older one taken.
+
+        Raises:
+            UserError: none is whole.
+        """
+        kinds = ((self.accelerator._models, "model", "safetensors"), (self.accelerator._optimizers, "optimizer", "bin"))
+        wanted = [f"{name}{f'_{i}' if i else ''}.{kind}" for of, name, kind in kinds for i in range(len(of))]
+        wanted += [f"{name}.safetensors" for name in self._kept]
+        states = saved_states(self.output)
+        while states:
+            wrong = damage(states[-1], wanted) if self.is_main else None
+            if not int(self.accelerator.gather(torch.tensor([int(wrong is not None)], device=self.device)).sum()):
+                return states[-1]
+            if len(states) == 1:
+                break
+            if self.is_main:
+                aside = states[-1].with_name(f"damaged-{states[-1].name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                states[-1].rename(aside)
+                print(f"{states[-1].name} is put aside, as its {wrong}: the training goes on from {states[-2].name}.")
+            self.accelerator.wait_for_everyone()
+            states.pop()
+        raise UserError(
+            f"No saved state in {self.output} is whole, so the training cannot go on. Start it again in another folder."
+        )
 
     def average(self, tensor: torch.Tensor) -> None:
         """Bring a buffer that each rank tracks by itself to its mean over the ranks, in place."""

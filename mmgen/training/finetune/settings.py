@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmgen.errors import UserError
+from mmgen.errors import UserError, shown
 from mmgen.training.common.config import RunConfig, option
 from mmgen.training.finetune.presets import PRESETS
+
+MAX_STEPS, MAX_MINUTES = 10**9, 10**6
+MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,17 @@ class FinetuneSettings:
         _check_number("The share kept from the model", self.prior)
         _check_number("The seed", self.seed, whole=True)
         if self.preset not in PRESETS:
-            raise UserError(f"There is no preset {self.preset!r}. Choose one of {', '.join(PRESETS)}.")
-        if self.steps is None and (self.minutes is None or not 0.01 <= self.minutes < math.inf):
-            raise UserError("Say how long to train: at least 0.01 minutes, or a number of steps.")
+            raise UserError(f"There is no preset {shown(self.preset)!r}. Choose one of {', '.join(PRESETS)}.")
+        if self.steps is None and (self.minutes is None or not 0.01 <= self.minutes <= MAX_MINUTES):
+            raise UserError(f"Say how long to train: 0.01 to {MAX_MINUTES:,} minutes, or a number of steps.")
         if self.steps is not None and self.steps < 1:
-            raise UserError(f"{self.steps} steps teach nothing. Give at least 1.")
+            raise UserError(f"{shown(self.steps)} steps teach nothing. Give at least 1.")
+        if self.steps is not None and self.steps > MAX_STEPS:
+            raise UserError(f"There are {shown(self.steps)} steps; give at most {MAX_STEPS:,}.")
         if not 0 <= self.prior <= 0.9:
-            raise UserError(f"The share that keeps what the base knows is {self.prior:g}. Give 0 to 0.9.")
-        if self.seed < 0:
-            raise UserError(f"The seed is {self.seed}. Give 0 or more.")
+            raise UserError(f"The share that keeps what the base knows is {shown(self.prior)}. Give 0 to 0.9.")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"The seed is {shown(self.seed)}. Give 0 to {MAX_SEED}.")
 
     @property
     def prompts(self) -> list[str]:
@@ -99,7 +103,11 @@ class FinetuneSettings:
         )
 
 
+def _is_whole(value: int | float) -> bool:
+    return isinstance(value, int) or value.is_integer()
+
+
 def _check_number(what: str, value: object, whole: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and not float(value).is_integer()):
-        said = "empty" if value is None else str(value)[:40]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and not _is_whole(value)):
+        said = "empty" if value is None else shown(value)
         raise UserError(f"{what} is {said}; give a {'whole number' if whole else 'number'}.")

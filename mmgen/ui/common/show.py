@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from mmgen.services.inference import GenerationResult, data_url
+from mmgen.space import without_paths
 
 
 def canvas(drawing: GenerationResult | None = None) -> str:
@@ -36,7 +37,7 @@ def note(words: str) -> str:
 
 def problem(error: Exception | str) -> str:
     """What went wrong and what to do, in the place of the status."""
-    return _lines("", str(error), kind="problem")
+    return _lines("", without_paths(str(error)), kind="problem")
 
 
 def progress(share: float | None, words: str) -> str:

@@ -8,7 +8,7 @@ from gradio import FileData
 
 from mmgen.errors import UserError
 from mmgen.services.models import DEFAULT
-from mmgen.ui.common.context import PROGRAMS_QUEUE, Context
+from mmgen.ui.common.context import Context
 from mmgen.ui.web.files import uploaded_path
 from mmgen.ui.web.owner import owner_of
 
@@ -43,4 +43,5 @@ def build(context: Context) -> None:
             raise gr.Error(str(error), print_exception=False) from error
         return [[{"text": one.text, "probability": one.probability} for one in captions] for captions in found]
 
-    gr.api(describe, api_name="describe", **PROGRAMS_QUEUE)
+    # Large pictures take long to decode, and nobody's drawing waits for that.
+    gr.api(describe, api_name="describe", concurrency_id="describe", concurrency_limit=1)

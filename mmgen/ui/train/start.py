@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from mmgen.errors import UserError
+from mmgen.errors import UserError, shown
 from mmgen.jobs import Job
 from mmgen.quota import VISITOR
 from mmgen.services.drafts import DraftService
@@ -67,8 +67,8 @@ def settings_of(
     Raises:
         UserError: a value is missing, of another kind, or out of range.
     """
-    if image_decoder not in _TUNED:
-        raise UserError(f"The decoder is {str(image_decoder)[:40]}; give auto, yes or no.")
+    if not isinstance(image_decoder, str) or image_decoder not in _TUNED:
+        raise UserError(f"The decoder is {shown(image_decoder)}; give auto, yes or no.")
     if steps is None and minutes is None:
         raise UserError("The minutes is empty; give a number.")
     settings = FinetuneSettings(preset, minutes if steps is None else None, steps, prior, seed=seed, watch=watch)

@@ -6,6 +6,8 @@ On one's own machine everything belongs to `local`. On a Space every endpoint an
 - An owner is told from the login by OAuth, whose cookie gradio signs, or else from the secret in the cookie of
   `mmgen.ui.web.visitors`, or else, where a program or a browser keeps no cookies, from the session that it has chosen,
   a random name that is lost with the page. None of them is kept: a folder's name is a hash with a key of this machine.
+- Beside a visitor's folder stands a hash of the address that they come from, by which `mmgen.quota` counts what all of
+  one address have together. A folder is made once there is something to keep in it.
 - Ids of drafts (128 random bits) and jobs are looked for in the owner's folder only; they open nothing elsewhere.
 - `/gradio_api/file=` serves what lies in gradio's cache, and `blocked_paths` keeps it from the folder of all folders.
   What is handed out is copied into the cache, below a hash of its content or a random name: its address is as good as
@@ -31,7 +33,9 @@ import gradio as gr
 
 from mmgen.errors import UserError
 from mmgen.home import root
+from mmgen.quota import note_address
 from mmgen.space import on_space
+from mmgen.ui.web.callers import address_of
 from mmgen.ui.web.visitors import visitor_secret
 
 ACCOUNTS = ".accounts"
@@ -65,6 +69,8 @@ def owner_of(request: gr.Request | None) -> str:
             elif (root() / owner / _CLAIM).exists():  # Whoever sits here now need not be who has signed out.
                 owner = _hashed("visitor", f"signed out {owner}")
             _seen(root() / owner)
+            if address := address_of(getattr(source, "scope", None) or {}):
+                note_address(root() / owner, _hashed("address", address))
     except OSError as error:
         raise UserError(f"Your things cannot be reached ({error.strerror or error}). Try again later.") from error
     return owner
