@@ -376,6 +376,19 @@ def test_data_without_a_train_split_is_a_sentence(train, shapes, tmp_path, capsy
     assert main([str(word) for word in arguments]) == 1
 
 
+def test_a_picture_that_cannot_be_read_is_left_out_and_counted(train, shapes, autoencoder, tmp_path, capsys):
+    folder = shutil.copytree(shapes, tmp_path / "shapes")
+    damaged = sorted(folder.glob("*.png"))[3]
+    damaged.write_bytes(damaged.read_bytes()[:90])
+    options = ("--data", folder, "--autoencoder", autoencoder, *GAN)  # Beside the whole one.
+    assert train("gan", tmp_path / "run", "--steps", 1, *options) == 0
+    said = capsys.readouterr().out
+    assert f"{shapes}: 12 pictures taken, 12 with a caption; 1 file of words read; 0 left out" in said
+    assert f"{folder}: 11 pictures taken, 11 with a caption; 1 file of words read; 1 left out" in said
+    assert f"{folder}: Left out: {damaged.name} could not be read as a picture" in said
+    assert len(MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline").memory) == 23
+
+
 def test_a_missing_tracker_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("mmgen.training.common.run.find_spec", lambda name: None)
     with pytest.raises(UserError, match="wandb is not installed"):

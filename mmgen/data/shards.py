@@ -24,7 +24,7 @@ from mmgen.data.report import Report
 from mmgen.data.tables import WEAK, caption_values, is_metadata
 from mmgen.data.words import clean, decode, fold
 from mmgen.errors import UserError
-from mmgen.images import MAX_BYTES, open_image
+from mmgen.images import HEAD, MAX_BYTES, open_image, pixel_version
 
 MAX_TEXT = 1_000_000
 PATTERN = set("*?[{")
@@ -215,6 +215,21 @@ def content_of(path: str) -> Path | bytes:
             return file.read(size)
     except OSError as error:
         raise UserError(f"{shard} can no longer be read ({error.strerror}). Put it back and try again.") from error
+
+
+def pixel_stamp(path: str) -> str:
+    """What changes with the pixels of a row's picture: its place, its file's size and time, and how it is read.
+
+    What always was read alike keeps the stamp that it has had, so that all that was computed of it stays good.
+
+    Raises:
+        OSError: its file is not there.
+    """
+    place, status = _PLACE.fullmatch(path), os.stat(file_of(path))
+    with open(file_of(path), "rb") as file:
+        file.seek(int(place["start"]) if place else 0)
+        version = pixel_version(file.read(min(HEAD, int(place["size"])) if place else HEAD))
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}" + (f"|{version}" if version > 1 else "")
 
 
 def name_at(path: str) -> str:

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmgen.data.draft import Pair
+from mmgen.data.shards import pixel_stamp
 from mmgen.errors import UserError
-from mmgen.images import from_uint8, open_image, psnr, square
+from mmgen.images import HEAD, from_uint8, open_image, pixel_version, psnr, square
 from mmgen.io import read_json, replacing, write_json
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_view, text_tokens
 from mmgen.pipeline import MultimodalGANPipeline
@@ -60,7 +61,7 @@ class Store:
 
 
 def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
-    """A digest of each picture's bytes by name; read again only where the file's size or time has changed.
+    """A digest of each picture's bytes, and of how they are read, by name; made again only where the file has changed.
 
     A picture that is not there any more, or cannot be read, is left out.
     """
@@ -69,9 +70,9 @@ def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
     keys, stamps = {}, {}
     for pair in pairs:
         try:
-            status = pair.path.stat()
-            stamp = f"{pair.name}|{status.st_size}|{status.st_mtime_ns}"
-            keys[pair.name] = stamps[stamp] = known.get(stamp) or _digest(pair.path.read_bytes())
+            path = str(pair.path)
+            stamp = pair.name + pixel_stamp(path).removeprefix(path)
+            keys[pair.name] = stamps[stamp] = known.get(stamp) or _content_key(pair.path.read_bytes())
         except OSError:
             continue
     if stamps != known:
@@ -188,6 +189,11 @@ def weights_key(model: nn.Module) -> str:
 def _bytes(model: nn.Module) -> Iterator[bytes]:
     for value in model.state_dict().values():
         yield value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _content_key(content: bytes) -> str:
+    version = pixel_version(content[:HEAD])
+    return _digest(content, *([str(version).encode()] if version > 1 else []))
 
 
 def _digest(*parts: bytes) -> str:

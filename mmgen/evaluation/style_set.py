@@ -8,7 +8,7 @@ another style, and is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmgen.data.folder import load_pairs
+from mmgen.data.folder import load_and_tell
 from mmgen.data.shards import open_image_at
 from mmgen.data.splits import UNSEEN_STYLE
 from mmgen.errors import UserError
@@ -48,6 +48,7 @@ def evaluate_style_set(
     cache: Path,
     count: int = ASKED,
     progress: Progress = lambda things, what: things,
+    tell: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
     """Ask for what is missing from sets in one style.
 
@@ -56,13 +57,14 @@ def evaluate_style_set(
         own: another data set, of one style, to be completed instead; its labels are to be found in `data` too.
         cache: folder for what is seen of the real pictures.
         count: labels asked for.
+        tell: takes what was taken, guessed and left out of the data sets, line by line.
 
     Raises:
         UserError: a data set cannot be read, has too few pictures or several styles, or the model has no memory.
     """
-    splits = dict(load_pairs(data))
+    splits = dict(load_and_tell(data, tell))
     if own is not None:
-        splits[SET] = _one_style(own)
+        splits[SET] = _one_style(own, tell)
     real = gallery(splits, extractor, cache, progress)
     split = UNSEEN_STYLE if own is None else SET
     if not (real.splits == split).any():
@@ -73,9 +75,9 @@ def evaluate_style_set(
     return {"style_set": scores, "judge": f"{extractor.name} at {SIZE} px"}
 
 
-def _one_style(folder: Path) -> datasets.Dataset:
+def _one_style(folder: Path, tell: Callable[[str], object]) -> datasets.Dataset:
     """All pictures of a data set of one style, which is called by the folder's name."""
-    rows = datasets.concatenate_datasets(list(load_pairs(folder).values()))
+    rows = datasets.concatenate_datasets(list(load_and_tell(folder, tell).values()))
     styles = sorted(set(rows["style"]))
     if len(styles) > 1:
         raise UserError(f"{folder} has several styles ({', '.join(styles)[:200]}). Give a data set of one.")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from mmgen.data.memmap import pack_images
+from mmgen.data.memmap import pack_readable
 from mmgen.errors import UserError
 from mmgen.models.decoder import CaptionDecoder
 from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
@@ -41,6 +41,7 @@ def prepare_captioner(
     device: torch.device,
     gpt2: str | None = None,
     seed: int = 0,
+    on_unreadable: Callable[[str, str], object] = lambda place, sentence: None,
 ) -> tuple[CaptionDecoder, CaptionDataset]:
     """A captioner that has learned nothing yet, and what it is to learn; all that is frozen is computed here, once.
 
@@ -49,17 +50,16 @@ def prepare_captioner(
         data: the training split.
         folder: where the arrays are kept.
         gpt2: a folder or a name on the Hub to take GPT-2 and its tokenizer from; a small new one by default.
+        on_unreadable: told of each image that is left out, as `mmgen.data.memmap.pack_readable` takes it.
 
     Raises:
         UserError: no picture has a caption, or there is no such GPT-2.
     """
-    answers = [naming(captions, style) for captions, style in zip(data["captions"], data["style"], strict=True)]
-    kept = [row for row, text in enumerate(answers) if text.strip()]
-    if not kept:
+    data = captioned_rows(data)
+    if not len(data):
         raise UserError("None of these pictures has a caption, so there is nothing to learn. Give pairs with words.")
-    if len(kept) < len(data):
-        data, answers = data.select(kept), [answers[row] for row in kept]
-    images = pack_images(data, pipe.image_size, folder)
+    data, images = pack_readable(data, pipe.image_size, folder, on_unreadable)
+    answers = [naming(captions, style) for captions, style in zip(data["captions"], data["style"], strict=True)]
     cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
     skip_neutral_squeeze(cnn)  # Before its digest, as for the other trainings, which so share what they keep.
     key = digest(Path(images.filename).stem.encode(), weights_digest(cnn).encode())
@@ -87,6 +87,12 @@ def prepare_captioner(
         captioner = from_gpt2(teacher, tokenizer, pieces, longest, **sizes)
     captioner.set_normalisation(torch.from_numpy(plain[:: max(1, len(plain) // 2000)].copy()))
     return captioner, make_dataset(data, pieces, plain, views, own, drawn, words, offsets, read)
+
+
+def captioned_rows(data: datasets.Dataset) -> datasets.Dataset:
+    """The rows of a split that have a caption."""
+    kept = [row for row, text in enumerate(data["text"]) if text.strip()]
+    return data.select(kept) if len(kept) < len(data) else data
 
 
 def from_gpt2(
