@@ -423,6 +423,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
             )
             return self.captioner.describe(fused, references, ones, num_captions)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the generator lies, as do all parts; diffusers looks through every module of all of them each time."""
+        return next(self.generator.parameters()).device
+
     def check_captioner(self) -> None:
         """Raise a `UserError` if this model cannot describe pictures."""
         if self.captioner is None:
