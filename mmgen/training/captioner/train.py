@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +29,9 @@ from mmgen.training.captioner.views import varied_references
 from mmgen.training.common.cache import cache_references, cache_words, digest, weights_digest
 from mmgen.training.common.config import CaptionerConfig, CaptionerRunConfig
 from mmgen.training.common.ema import Ema
+from mmgen.training.common.optimizers import step_with_rate
 from mmgen.training.common.run import Run
+from mmgen.training.common.schedules import captioner_rate
 
 
 def prepare_captioner(
@@ -173,12 +174,7 @@ def train_captioner(
         loss = captioner.loss(logits, sample.pieces.to(run.device), sample.lengths.to(run.device))
         run.accelerator.backward(loss)
         norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
-        falling = 0.02 + 0.98 * math.cos(run.progress * math.pi / 2)
-        rate = config.learning_rate * min(1.0, 20 * run.progress + 0.02) * falling
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
+        step_with_rate([optimizer], captioner_rate(config.learning_rate, run.progress))
         ema.update(captioner, run_config.batch_size * run.accelerator.num_processes)
         run.log({"loss": loss, "norm": norm})
         if on_sample and run.is_main and run.due(run_config.sample_every):

@@ -31,7 +31,8 @@ from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.models.memory import Memory
 from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.autoencoder import augment, feature_distance, random_crops
+from mmgen.training.autoencoder import feature_distance
+from mmgen.training.common.augment import augment_colours, random_crops
 from mmgen.training.common.cache import TrainingCache, build_cache
 from mmgen.training.common.checkpoint import save_checkpoint
 from mmgen.training.common.config import RunConfig
@@ -39,6 +40,7 @@ from mmgen.training.common.control import Control, Halted, is_disk_full
 from mmgen.training.common.ema import Ema
 from mmgen.training.common.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.common.run import Run, saved_states
+from mmgen.training.common.schedules import finetuning_rate, image_decoder_rate
 from mmgen.training.finetune.presets import choose
 from mmgen.training.finetune.prior import PriorSampler, mix
 from mmgen.training.finetune.projection import NullSpaceProjection
@@ -160,7 +162,7 @@ def _finetune(run_config, settings, base, pipe, data, control) -> Path:
         if run.progress < share:
             loss = _image_decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
             run.accelerator.backward(loss)
-            rate = settings.image_decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
+            rate = image_decoder_rate(settings.image_decoder_learning_rate, run.progress / share)
             step_with_rate([image_decoder_optimizer], rate)
             run.log({"decoder": loss, "paired": float("nan")})
         else:
@@ -168,7 +170,7 @@ def _finetune(run_config, settings, base, pipe, data, control) -> Path:
             run.accelerator.backward(loss)
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
-            step_with_rate([optimizer], highest * min(1.0, 20 * done + 0.05, 2.5 * (1 - done) + 0.01))
+            step_with_rate([optimizer], finetuning_rate(highest, done))
             ema.update(model, run.config.batch_size)
             run.log({"decoder": float("nan"), "paired": loss})
         if watch.is_due():
@@ -250,7 +252,7 @@ def _generator_loss(
 def _image_decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
     """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings it stays itself."""
     crop = min(128, prepared.images.shape[-1])
-    pixels = augment(random_crops([prepared.images], 12, crop).to(run.device))
+    pixels = augment_colours(random_crops([prepared.images], 12, crop).to(run.device))
     with torch.no_grad(), run.accelerator.autocast():
         latents = autoencoder.raw_encode(pixels.contiguous(memory_format=torch.channels_last)).float()
     wanted = pixels

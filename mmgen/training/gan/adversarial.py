@@ -22,6 +22,7 @@ from mmgen.models.encoders import PyramidCNN
 from mmgen.training.common.augment import augment_pair
 from mmgen.training.common.optimizers import step_with_rate
 from mmgen.training.common.run import Run
+from mmgen.training.common.schedules import preview_rate
 from mmgen.training.gan.batch import Batch
 from mmgen.training.gan.losses import discriminator_loss, feature_loss, generator_loss
 
@@ -141,7 +142,7 @@ class AdversarialStep:
             chosen = latents[torch.randint(len(latents), (PREVIEW_BATCH,)).to(latents.device)]
             chosen = chosen.to(self.run.device).float()
             strength = 0.5 * torch.rand(len(chosen), 1, 1, 1, device=chosen.device)
-            rate = PREVIEW_LEARNING_RATE * min(1.0, (step + 1) / 20, (PREVIEW_STEPS - step) / 100 + 0.5)
+            rate = preview_rate(PREVIEW_LEARNING_RATE, step, PREVIEW_STEPS)
             self.teach_preview(chosen + strength * torch.randn_like(chosen), rate)
             late = torch.tensor(float(time.monotonic() > deadline), device=self.run.device)
             self.run.average(late)  # Over all processes, so that they end together.
