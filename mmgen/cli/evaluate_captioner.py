@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     from mmgen.data.memmap import only_readable, pack_readable
     from mmgen.evaluation.captions import caption_scores, table
     from mmgen.io import write_json
-    from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
     from mmgen.training.common.cache import cache_references
+    from mmgen.training.common.frozen import frozen_cnn
 
     if arguments.pictures < 1:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
@@ -49,8 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     pipe.check_captioner()
     sources = Sources.read([arguments.data])
     train, asked = (source.split(name) for source in sources for name in ("train", arguments.split))
-    cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
-    skip_neutral_squeeze(cnn)
+    cnn = frozen_cnn(pipe.image_encoder, pipe.image_processor)
     train, images = pack_readable(train, pipe.image_size, arguments.cache, sources.withdraw)
     if arguments.split != "train":
         asked = only_readable(asked, sources.withdraw)

@@ -93,11 +93,12 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     from mmgen.data.memmap import pack_readable
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.training.autoencoder import train_autoencoder
+    from mmgen.training.common.frozen import load_frozen_cnn
 
     run_config, config, rest = _configs(arguments, AutoencoderConfig, AutoencoderRunConfig)
     if config.crop > arguments.size:
         raise UserError(f"--crop is {config.crop}, larger than the pictures ({arguments.size}). Give a smaller one.")
-    cnn = _frozen_cnn(arguments.encoders)
+    cnn = load_frozen_cnn(arguments.encoders)
     with one_after_another():
         sources = Sources.read(arguments.data, need_text=False)
         splits = [source.split("train") for source in sources]
@@ -126,6 +127,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     from mmgen.models.generator import Generator
     from mmgen.training.common.cache import build_cache
     from mmgen.training.common.checkpoint import write_checkpoint
+    from mmgen.training.common.frozen import load_frozen_cnn
     from mmgen.training.gan.sampler import Sampler
     from mmgen.training.gan.train import held_out_sample, save_path, train_gan
     from mmgen.training.memory import build_memory
@@ -141,7 +143,7 @@ def _gan(arguments: argparse.Namespace) -> None:
         _ranks().print(
             f"Note: the discriminator starts after step {config.regression_steps}, which this run does not reach."
         )
-    cnn = _frozen_cnn(arguments.encoders)
+    cnn = load_frozen_cnn(arguments.encoders)
     bert, tokenizer = load_text_encoder(arguments.encoders / "text_encoder", arguments.encoders / "tokenizer")
     autoencoder = ImageAutoencoder.from_pretrained(arguments.autoencoder)
     with one_after_another():
@@ -232,15 +234,6 @@ def _unseen(sources: Sources, most: int = 64):
                 data = source.splits[name]
                 return data.select(np.unique(np.linspace(0, len(data) - 1, most).astype(int)))
     return None
-
-
-def _frozen_cnn(encoders: Path):
-    from mmgen.models.encoders import PyramidCNN, load_image_encoder, skip_neutral_squeeze
-
-    model, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
-    cnn = PyramidCNN(model, processor.image_mean, processor.image_std)
-    skip_neutral_squeeze(cnn)
-    return cnn
 
 
 @contextmanager

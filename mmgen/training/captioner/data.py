@@ -21,10 +21,11 @@ from tqdm import tqdm
 from mmgen.data.memmap import cached_memmap
 from mmgen.devices import autocast
 from mmgen.models.decoder import BEGIN, END
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view
 from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.cache import word_batch
+from mmgen.training.common.frozen import encode_pieces, text_pieces
 from mmgen.training.lookup import PromptLookup
 
 KINDS = (0.8, 0.1, 0.1)
@@ -255,10 +256,7 @@ def draw_own(
         quiet = 0.5 if sys.stderr.isatty() else 30.0
         for start in tqdm(range(0, len(texts), BATCH), desc="drawings", unit="batch", mininterval=quiet):
             some = list(texts[start : start + BATCH])
-            words = pipe.tokenizer(
-                some, truncation=True, max_length=MAX_PROMPT_TOKENS, padding=True, return_tensors="pt"
-            ).to(device)
-            text = text_tokens(pipe.text_encoder, words["input_ids"], words["attention_mask"])
+            text, mask = encode_pieces(pipe.text_encoder, pipe.tokenizer, text_pieces(pipe.tokenizer, some), device)
             nothing = pipe.encode_references(())[None].expand(len(some), -1, -1, -1)
             ones = torch.ones(len(some), device=device)
             z = torch.randn(len(some), noise_channels, generator=generator).to(device)
@@ -268,7 +266,7 @@ def draw_own(
                 found = lookup(rows, torch.zeros(len(some), dtype=torch.bool), generator)
                 remembered = Remembered(found.latents, found.keys, found.likeness, found.weights)
             with autocast(device):
-                fused = pipe.fusion(text, words["attention_mask"], ones, nothing, ones[:, None][:, :0])
+                fused = pipe.fusion(text, mask, ones, nothing, ones[:, None][:, :0])
                 latents = pipe.generator(z, fused, remembered=remembered)
                 pixels = pipe.autoencoder.decode(latents.float()).float().clamp(-1, 1)
             yield slice(start, start + len(some)), reference_tokens(cnn(reference_view(pixels))).half().cpu().numpy()

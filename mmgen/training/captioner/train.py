@@ -14,7 +14,6 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 from mmgen.data.memmap import pack_readable
 from mmgen.errors import UserError
 from mmgen.models.decoder import CaptionDecoder
-from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.captioner.data import (
     CaptionDataset,
@@ -29,6 +28,7 @@ from mmgen.training.captioner.views import varied_references
 from mmgen.training.common.cache import cache_references, cache_words, digest, weights_digest
 from mmgen.training.common.config import CaptionerConfig, CaptionerRunConfig
 from mmgen.training.common.ema import Ema
+from mmgen.training.common.frozen import frozen_cnn
 from mmgen.training.common.optimizers import step_with_rate
 from mmgen.training.common.run import Run
 from mmgen.training.common.schedules import captioner_rate
@@ -61,8 +61,7 @@ def prepare_captioner(
         raise UserError("None of these pictures has a caption, so there is nothing to learn. Give pairs with words.")
     data, images = pack_readable(data, pipe.image_size, folder, on_unreadable)
     answers = [naming(captions, style) for captions, style in zip(data["captions"], data["style"], strict=True)]
-    cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
-    skip_neutral_squeeze(cnn)  # Before its digest, as for the other trainings, which so share what they keep.
+    cnn = frozen_cnn(pipe.image_encoder, pipe.image_processor)
     key = digest(Path(images.filename).stem.encode(), weights_digest(cnn).encode())
     plain = cache_references(images, cnn, folder, device)
     texts, read = some_captions(data, config.captions, seed)

@@ -27,7 +27,7 @@ from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
-from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
+from mmgen.models.encoders import PyramidCNN
 from mmgen.models.memory import Memory
 from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
@@ -38,6 +38,7 @@ from mmgen.training.common.checkpoint import save_checkpoint
 from mmgen.training.common.config import RunConfig
 from mmgen.training.common.control import Control, Halted, is_disk_full
 from mmgen.training.common.ema import Ema
+from mmgen.training.common.frozen import frozen_cnn
 from mmgen.training.common.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.common.run import Run, saved_states
 from mmgen.training.common.schedules import finetuning_rate, image_decoder_rate
@@ -115,9 +116,7 @@ def finetune(
 def _finetune(run_config, settings, base, pipe, data, control) -> Path:
     run = Run(run_config, {**asdict(settings), "base": str(base)}, control)
     pipe.to(run.device)
-    processor = pipe.image_processor
-    cnn = PyramidCNN(copy.deepcopy(pipe.image_encoder), processor.image_mean, processor.image_std).to(run.device)
-    skip_neutral_squeeze(cnn)
+    cnn = frozen_cnn(copy.deepcopy(pipe.image_encoder), pipe.image_processor).to(run.device)
     prepared = _prepare(run, settings, base, pipe, cnn, data)
     image_decoder_learns = settings.tune_autoencoder
     if image_decoder_learns is None:
