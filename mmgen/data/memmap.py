@@ -1,4 +1,4 @@
-"""Arrays on disk, memory-mapped: pictures are decoded once, and read at random with no decoding in training.
+"""Arrays on disk, memory-mapped: images are decoded once, and read at random with no decoding in training.
 
 They are filled piece by piece, so a data set may be far larger than the memory.
 """
@@ -27,23 +27,23 @@ from mmgen.errors import UserError
 from mmgen.images import square
 from mmgen.io import read_json, replacing, write_json
 
-CHUNK = 8  # pictures that one process decodes at a time
+CHUNK = 8  # images that one process decodes at a time
 STALE_SECONDS = 3600
 
 
 def pack_images(
     data: datasets.Dataset, size: int, cache: Path, on_part: Callable[[], object] = lambda: None
 ) -> np.memmap:
-    """Decode every picture of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
+    """Decode every image of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
 
-    The file lies in `cache` under a name made of the pictures' paths, sizes and times and of how they are read, so a
+    The file lies in `cache` under a name made of the images' paths, sizes and times and of how they are read, so a
     changed data set makes a new one and an unchanged one is opened at once.
 
     Args:
         on_part: as `cached_memmap` takes it.
 
     Raises:
-        UserError: a picture cannot be read, or the disk is full.
+        UserError: an image cannot be read, or the disk is full.
     """
     return cached_memmap(_packed(data, size, cache), len(data), _squares(_paths(data), size, len(data)), on_part)
 
@@ -51,15 +51,15 @@ def pack_images(
 def pack_readable(
     data: datasets.Dataset, size: int, cache: Path, on_unreadable: Callable[[str, str], object]
 ) -> tuple[datasets.Dataset, np.memmap]:
-    """As `pack_images`, but a picture that cannot be read is left out of the data.
+    """As `pack_images`, but an image that cannot be read is left out of the data.
 
-    Which pictures those are is kept in `cache`, and they alone are tried again the next time.
+    Which images those are is kept in `cache`, and they alone are tried again the next time.
 
     Args:
-        on_unreadable: called with the place of each such picture, and the sentence that says what is wrong with it.
+        on_unreadable: called with the place of each such image, and the sentence that says what is wrong with it.
 
     Raises:
-        UserError: no picture can be read, or the disk is full.
+        UserError: no image can be read, or the disk is full.
     """
     notes = _packed(data, size, cache).with_suffix(".json")
     rows = read_json(notes).get("unreadable")
@@ -79,7 +79,7 @@ def pack_readable(
 
 
 def only_readable(data: datasets.Dataset, on_unreadable: Callable[[str, str], object]) -> datasets.Dataset:
-    """The pictures that can be read, all of which are decoded for that; `on_unreadable` as `pack_readable` takes it.
+    """The images that can be read, all of which are decoded for that; `on_unreadable` as `pack_readable` takes it.
 
     Raises:
         UserError: there is none.
@@ -98,7 +98,7 @@ def _without(
 
 
 def _packed(data: datasets.Dataset, size: int, cache: Path) -> Path:
-    """Where the array of these pictures lies."""
+    """Where the array of these images lies."""
     stamp = hashlib.sha256(str(size).encode())
     for path in _paths(data):
         stamp.update(f"{pixel_stamp(path)}\n".encode())
@@ -106,7 +106,7 @@ def _packed(data: datasets.Dataset, size: int, cache: Path) -> Path:
 
 
 def _unread(data: datasets.Dataset, rows: list[int]) -> dict[int, str]:
-    """Those of some rows whose pictures cannot be read, with the sentence that says why."""
+    """Those of some rows whose images cannot be read, with the sentence that says why."""
 
     def wrong(path: str) -> str | None:
         try:
@@ -160,7 +160,7 @@ def _paths(data: datasets.Dataset) -> Iterator[str]:
 
 
 def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """The pictures in order, decoded by all cores, a few chunks ahead of where they are wanted."""
+    """The images in order, decoded by all cores, a few chunks ahead of where they are wanted."""
     workers = os.cpu_count() or 1
     start, pending = 0, deque[Future[np.ndarray]]()
     quiet = 0.5 if sys.stderr.isatty() else 30.0

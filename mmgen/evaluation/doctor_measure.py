@@ -1,6 +1,6 @@
-"""What the model's own networks see of a draft's pictures and captions, kept on disk by content.
+"""What the model's own networks see of a draft's images and captions, kept on disk by content.
 
-A picture or caption that was measured once is not measured again, whatever else of the draft has changed.
+An image or caption that was measured once is not measured again, whatever else of the draft has changed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_view,
 from mmgen.pipeline import MultimodalGANPipeline
 
 BATCH = 16
-SAVE_EVERY = 1000  # pictures, so that an examination that is cut short need not begin again
+SAVE_EVERY = 1000  # images, so that an examination that is cut short need not begin again
 TRIALS = 64
-"""Pictures that the autoencoder is tried on at most; it takes longer than all else."""
+"""Images that the autoencoder is tried on at most; it takes longer than all else."""
 
 Progress = Callable[[float, str], None]
 
@@ -61,9 +61,9 @@ class Store:
 
 
 def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
-    """A digest of each picture's bytes, and of how they are read, by name; made again only where the file has changed.
+    """A digest of each image's bytes, and of how they are read, by name; made again only where the file has changed.
 
-    A picture that is not there any more, or cannot be read, is left out.
+    An image that is not there any more, or cannot be read, is left out.
     """
     file = folder / "contents.json"
     known = read_json(file)
@@ -86,15 +86,15 @@ def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
 def measure_images(
     pairs: list[Pair], keys: dict[str, str], pipe: MultimodalGANPipeline, folder: Path, on_progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What the CNN makes of the pictures, and what they look like.
+    """What the CNN makes of the images, and what they look like.
 
     Args:
-        keys: the content of each picture by pair name.
+        keys: the content of each image by pair name.
         on_progress: takes 0 to 1.
 
     Returns:
-        by pair name: float32 [D], the means of the stride-32 and the stride-16 map; and float32 [1026], the picture's
-        width and height in pixels, and its 16x16 premultiplied RGBA, 0 to 255. Pictures that cannot be read are left
+        by pair name: float32 [D], the means of the stride-32 and the stride-16 map; and float32 [1026], the image's
+        width and height in pixels, and its 16x16 premultiplied RGBA, 0 to 255. Images that cannot be read are left
         out.
     """
     processor = pipe.image_processor
@@ -138,7 +138,7 @@ def measure_images(
 def measure_restored(
     pairs: list[Pair], keys: dict[str, str], pipe: MultimodalGANPipeline, folder: Path, on_progress: Progress
 ) -> dict[str, float]:
-    """How well the autoencoder gives back pictures: PSNR in dB over premultiplied RGBA, by name of at most `TRIALS`."""
+    """How well the autoencoder gives back images: PSNR in dB over premultiplied RGBA, by name of at most `TRIALS`."""
     store = Store(folder / f"restored-{weights_key(pipe.autoencoder)}.npz")
     readable = [pair for pair in pairs if pair.name in keys]
     tried = sorted(readable, key=lambda pair: keys[pair.name])[:TRIALS]  # By content: the same ones after an edit.

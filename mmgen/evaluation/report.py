@@ -38,10 +38,10 @@ def evaluate(
     """Ask everything.
 
     Args:
-        extractor: what the pictures are seen by.
+        extractor: what the images are seen by.
         data: the data set whose splits are asked.
         photographs: a data set with a split `test` of which the autoencoder saw nothing, or None.
-        cache: folder for what is seen of the real pictures.
+        cache: folder for what is seen of the real images.
         count: prompts a split.
         splits: those of `ALL_SPLITS` that are wanted; the ones that the data lacks are left out.
         second: another extractor, which is asked for its opinion of the first drawings of a split, or None.

@@ -31,7 +31,7 @@ def train_autoencoder(
     """Train and return the averaged autoencoder, and save it to `output/autoencoder`.
 
     Args:
-        images: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all pictures.
+        images: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all images.
             The latents are normalised over the first, the data that the generator will learn.
         recipe: what else was asked for, kept in the run's config.json.
     """
@@ -77,7 +77,7 @@ def train_autoencoder(
 
 
 def feature_distance(cnn: PyramidCNN, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Mean relative L1 between features at strides 4, 8 and 16 of RGB pictures [N, 3, H, W] in [-1, 1]."""
+    """Mean relative L1 between features at strides 4, 8 and 16 of RGB images [N, 3, H, W] in [-1, 1]."""
     with torch.no_grad():
         wanted = cnn(theirs)[:3]
     got = cnn(ours)[:3]
@@ -92,7 +92,7 @@ def _fixed_images(images: list[np.ndarray], count: int = 8) -> torch.Tensor:
 
 @torch.no_grad()
 def _some_latents(model: ImageAutoencoder, images: list[np.ndarray], device: torch.device) -> torch.Tensor:
-    """Raw latents of up to 512 evenly spread pictures of the first array, the data that the generator will learn."""
+    """Raw latents of up to 512 evenly spread images of the first array, the data that the generator will learn."""
     array = images[0]
     chosen = np.unique(np.linspace(0, len(array) - 1, 512).astype(int))
     batches = np.array_split(chosen, max(1, len(chosen) // 16))

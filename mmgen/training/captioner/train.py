@@ -1,4 +1,4 @@
-"""Train the captioner: GPT-2 learns to caption what the frozen fusion makes of pictures and words."""
+"""Train the captioner: GPT-2 learns to caption what the frozen fusion makes of images and words."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def prepare_captioner(
         on_unreadable: told of each image that is left out, as `mmgen.data.memmap.pack_readable` takes it.
 
     Raises:
-        UserError: no picture has a caption, or there is no such GPT-2.
+        UserError: no image has a caption, or there is no such GPT-2.
     """
     data = captioned_rows(data)
     if not len(data):

@@ -1,4 +1,4 @@
-"""The same pictures seen differently, as the frozen CNN's tokens: what a reader of pictures must not mind."""
+"""The same images seen differently, as the frozen CNN's tokens: what a reader of images must not mind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmgen.training.common.cache import batches
 def varied_references(
     images: np.ndarray, cnn: PyramidCNN, folder: Path, key: str, rounds: int, device: torch.device
 ) -> list[np.ndarray]:
-    """Reference tokens of `rounds` varied views of every picture, kept on disk.
+    """Reference tokens of `rounds` varied views of every image, kept on disk.
 
     Args:
         images: uint8 [N, 4, S, S], premultiplied.

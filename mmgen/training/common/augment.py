@@ -21,7 +21,7 @@ from mmgen.models.encoders import REFERENCE_SIZE
 
 
 def augment_pair(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment RGB pictures [N, 3, H, W] a and b, sample by sample in the same way."""
+    """Augment RGB images [N, 3, H, W] a and b, sample by sample in the same way."""
     both = augment(torch.cat([a, b], dim=1))
     return both[:, :3], both[:, 3:]
 
@@ -30,7 +30,7 @@ def augment(images: torch.Tensor) -> torch.Tensor:
     """Change brightness, saturation and contrast, shift by up to an eighth, and cut out a quarter-side square.
 
     Args:
-        images: [N, 3k, H, W] in [-1, 1], k RGB pictures a sample that are changed alike.
+        images: [N, 3k, H, W] in [-1, 1], k RGB images a sample that are changed alike.
     """
     n, channels, height, width = images.shape
     device = images.device
@@ -49,7 +49,7 @@ def augment(images: torch.Tensor) -> torch.Tensor:
     def below(high: int) -> torch.Tensor:
         return torch.randint(0, high, (n, 1), device=device)
 
-    # Rows, then columns, each picture's from where it is shifted to; what comes in from outside repeats the border.
+    # Rows, then columns, each image's from where it is shifted to; what comes in from outside repeats the border.
     rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
     shift_y, shift_x = height // 8, width // 8
     source_y = (rows + below(2 * shift_y + 1) - shift_y).clamp(0, height - 1)
@@ -57,7 +57,7 @@ def augment(images: torch.Tensor) -> torch.Tensor:
     x = x.gather(2, source_y[:, None, :, None].expand(-1, channels, -1, width))
     x = x.gather(3, source_x[:, None, None, :].expand(-1, channels, height, -1))
 
-    # Half of the pictures lose a square.
+    # Half of the images lose a square.
     top, left = below(height - height // 4 + 1), below(width - width // 4 + 1)
     cut_y, cut_x = (rows >= top) & (rows < top + height // 4), (columns >= left) & (columns < left + width // 4)
     is_cut = torch.rand(n, 1, 1, 1, device=device) < 0.5
@@ -65,7 +65,7 @@ def augment(images: torch.Tensor) -> torch.Tensor:
 
 
 def random_crops(images: list[np.ndarray], count: int, crop: int) -> torch.Tensor:
-    """Random crops [count, 4, crop, crop] in [-1, 1]; a third of them are whole pictures scaled down."""
+    """Random crops [count, 4, crop, crop] in [-1, 1]; a third of them are whole images scaled down."""
     sizes = torch.tensor([len(array) for array in images], dtype=torch.float)
     crops = []
     for source in torch.multinomial(sizes, count, replacement=True).tolist():
@@ -83,7 +83,7 @@ def random_crops(images: list[np.ndarray], count: int, crop: int) -> torch.Tenso
 def augment_colours(pixels: torch.Tensor) -> torch.Tensor:
     """Show the autoencoder colours and grounds that the data lacks: mirrored, recoloured, laid on a ground.
 
-    A flip for half of the pictures, a permutation of the colour channels for a third, and for a third an opaque
+    A flip for half of the images, a permutation of the colour channels for a third, and for a third an opaque
     ground of one colour.
     """
     count, device = len(pixels), pixels.device
@@ -99,7 +99,7 @@ def augment_colours(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def vary_view(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Turn, scale, shift, blur and tint pictures a little, on a ground that is white for half of them.
+    """Turn, scale, shift, blur and tint images a little, on a ground that is white for half of them.
 
     No flips, as letters and arrows have a side, and no change of hue, as captions name colours.
 
@@ -133,7 +133,7 @@ def vary_view(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def vary_copy(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One picture [4, S, S] in [-1, 1], premultiplied, turned by up to 8 degrees, scaled by up to 8%, moved by up to 5%
+    """One image [4, S, S] in [-1, 1], premultiplied, turned by up to 8 degrees, scaled by up to 8%, moved by up to 5%
     and lit by up to 6% differently. It is never mirrored, as letters and faces have a side.
     """
     angle, scale, right, down, light = (2 * torch.rand(5, generator=generator) - 1).tolist()

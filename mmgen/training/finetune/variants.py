@@ -1,4 +1,4 @@
-"""Augmented copies of a person's few pictures, so that the model learns the thing and not its pixels."""
+"""Augmented copies of a person's few images, so that the model learns the thing and not its pixels."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from mmgen.images import from_uint8
 from mmgen.training.common.augment import vary_copy
 
 ENOUGH = 400
-"""From so many pictures on, none is repeated."""
+"""From so many images on, none is repeated."""
 
 MAX_VARIANTS = 8
 
 
 def variants_each(images: int) -> int:
-    """How many pictures to make of each, the original among them."""
+    """How many images to make of each, the original among them."""
     return max(1, min(MAX_VARIANTS, ENOUGH // images))
 
 
 def write_variants(images: np.ndarray, seed: int, on_part: Callable[[], object] = lambda: None) -> np.ndarray:
-    """Lay `variants_each` rounds of the pictures end to end: the originals, then varied ones.
+    """Lay `variants_each` rounds of the images end to end: the originals, then varied ones.
 
     Args:
-        images: packed pictures, a memory map uint8 [N, 4, S, S], premultiplied.
+        images: packed images, a memory map uint8 [N, 4, S, S], premultiplied.
         on_part: as `mmgen.data.memmap.cached_memmap` takes it.
 
     Returns:
-        A memory map uint8 [rounds * N, 4, S, S] in a file beside it; the pictures themselves where there is one round.
+        A memory map uint8 [rounds * N, 4, S, S] in a file beside it; the images themselves where there is one round.
 
     Raises:
         UserError: the disk is full.

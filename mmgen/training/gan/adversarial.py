@@ -1,6 +1,6 @@
 """The adversarial step: decode, augment, look through the frozen CNN, let the discriminator learn, then face it.
 
-Decoding costs several times more than drawing, so no picture is decoded whole at its full size: the whole is seen
+Decoding costs several times more than drawing, so no image is decoded whole at its full size: the whole is seen
 small, as a preview decoder draws it, and a crop of the latent is decoded for what is seen at its native size. The
 preview decoder learns from the image decoder, first on real latents and then, a few a step, on what is drawn, so that
 the generator cannot please the one without the other.
