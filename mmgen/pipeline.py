@@ -191,7 +191,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Raises:
             UserError: it is missing, not whole, one of another kind of model, or cannot be fetched.
         """
-        from mmgen.hub.load import load  # What a published pipeline does without.
+        from mmgen.loading.load import load  # What a published pipeline does without.
 
         _tell_of_types(parts.pop("torch_dtype", None), parts.pop("dtype", None))
         return load(cls, pretrained_model_name_or_path, revision, token, cache_dir, local_files_only, parts)

@@ -15,9 +15,9 @@ from PIL import Image
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.generate import _words
 from mmgen.errors import UserError
-from mmgen.hub import fetch as module
 from mmgen.hub.card import _brought, with_metadata
-from mmgen.hub.fetch import fetch, split_name
+from mmgen.loading import fetch as module
+from mmgen.loading.fetch import fetch, split_name
 from mmgen.training.common.control import explain
 
 

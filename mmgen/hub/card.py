@@ -19,8 +19,8 @@ from safetensors import safe_open
 
 from mmgen.data.words import decode
 from mmgen.errors import UserError
-from mmgen.hub.index import read_index
 from mmgen.hub.licences import OTHER, strictest
+from mmgen.loading.index import read_index
 from mmgen.parts import EVALUATION, INDEX, PARTS, SAMPLES, TRAINING_LOG
 
 TAGS = ("text-to-image", "gan", "mmgen")

@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from mmgen.checkpoints import load_pipeline, local_checkpoints
 from mmgen.errors import UserError
 from mmgen.home import home
-from mmgen.hub.fetch import fetch, split_name
 from mmgen.jobs import Jobs
+from mmgen.loading.fetch import fetch, split_name
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.services.inference import InferenceService
 from mmgen.space import on_space
