@@ -150,13 +150,15 @@ def _gan(arguments: argparse.Namespace) -> None:
         sources = Sources.read(arguments.data)
         data = datasets.concatenate_datasets([source.split("train") for source in sources])
         data, images = pack_readable(data, arguments.size, arguments.cache, sources.withdraw)
+        unseen = _unseen(sources)
+        if unseen is not None:
+            unseen, unseen_images = pack_readable(unseen, arguments.size, arguments.cache, sources.withdraw)
+        sources.tell(_ranks().print)  # Before what takes long.
         frozen = bert, tokenizer, cnn, autoencoder, arguments.cache, best_device()
         cache = build_cache(data, images, *frozen)
         held_out = None
-        if (unseen := _unseen(sources)) is not None:
-            unseen, pixels = pack_readable(unseen, arguments.size, arguments.cache, sources.withdraw)
-            held_out = held_out_sample(build_cache(unseen, pixels, *frozen))
-        sources.tell(_ranks().print)
+        if unseen is not None:
+            held_out = held_out_sample(build_cache(unseen, unseen_images, *frozen))
     device = best_device()
     memory = index = None
     if config.memory_slots:
