@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from mmgen.errors import UserError
-from mmgen.hub.fetch import fetch, split_name
 from mmgen.io import read_json
+from mmgen.loading.fetch import fetch, split_name
 from mmgen.parts import TRAINING
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.space import on_zero_gpu
@@ -86,7 +86,7 @@ def open_memory(name: str | Path):
     Raises:
         UserError: there is none, or it is damaged.
     """
-    from mmgen.hub.load import load_memory
+    from mmgen.loading.load import load_memory
 
     folder = find_checkpoint(name)
     if (folder / "index.json").is_file():

@@ -30,6 +30,9 @@ MAX_BYTES = 50_000_000
 MAX_MISSING = 0.1
 """Share of a picture's rows that may be missing at the end of a file that was cut short."""
 
+HEAD = 4096
+"""First bytes of a file by which `pixel_version` judges."""
+
 SVG_SIDE = 1024
 """Longest side in pixels at which an SVG is drawn."""
 
@@ -420,6 +423,26 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 def _too_large(name: str) -> str:
     return f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels. Scale it down and try again."
+
+
+def pixel_version(head: bytes) -> int:
+    """Which change of the reading a file's pixels come from, for the names of what is kept of them.
+
+    1: eight bits without a colour profile, read as ever. 2: grey of more bits scaled, and colour profiles applied;
+    what cannot be told from the head counts as this.
+
+    Args:
+        head: the first `HEAD` bytes of the file, or all of it.
+    """
+    if head.startswith(b"\x89PNG\r\n"):
+        plain = head[24:25] != b"\x10" and b"iCCP" not in head and b"IDAT" in head
+    elif head.startswith(b"\xff\xd8"):  # EXIF may be long, and hide a profile behind it.
+        plain = b"JFIF" in head[:16] and b"ICC_PROFILE" not in head and b"Exif" not in head
+    elif head.startswith(b"RIFF"):
+        plain = b"ICCP" not in head[:64]
+    else:
+        plain = head.startswith((b"GIF8", b"BM"))
+    return 1 if plain else 2
 
 
 def premultiply(image: Image.Image) -> np.ndarray:

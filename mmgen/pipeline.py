@@ -210,7 +210,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         Raises:
             UserError: it is missing, not whole, one of another kind of model, or cannot be fetched.
         """
-        from mmgen.hub.load import load  # What a published pipeline does without.
+        from mmgen.loading.load import load  # What a published pipeline does without.
 
         _tell_of_types(parts.pop("torch_dtype", None), parts.pop("dtype", None))
         return load(cls, pretrained_model_name_or_path, revision, token, cache_dir, local_files_only, parts)
@@ -453,6 +453,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
         if type(num_captions) is not int or not 1 <= num_captions <= MAX_CAPTIONS:
             said = shown(num_captions)
             raise UserError(f"The number of captions is {said}; give a whole number from 1 to {MAX_CAPTIONS}.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator lies, as do all parts; diffusers looks through every module of all of them each time."""
+        return next(self.generator.parameters()).device
 
     def check_captioner(self) -> None:
         """Raise a `UserError` if this model cannot describe pictures."""

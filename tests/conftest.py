@@ -27,6 +27,16 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"
 _LEFT_OUT = ("DISPLAY", "WAYLAND_DISPLAY", "SPACE_ID")  # Of this process's environment.
 
 
+LONGEST = ("checks", "kills", "ranks", "training", "finetune", "bench", "space", "default", "drawn_from", "bundle")
+"""Files that take longest, so begun first: the last file runs alone, while the other worker has nothing to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; else everything stays in its order."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """The folder of a saved tiny pipeline."""

@@ -382,7 +382,8 @@ def test_the_command_prints_and_writes_all_splits(tiny_checkpoint, creatures, ca
         assert not {"copies_of_memory", "memory_entry_retrieval_at_1", "retrieval_at_1_all"} & set(scores)
     assert found["reconstruction"][creatures.name]["pictures"] == 6
     assert found["second_judge"].startswith("EfficientNet-Lite1")
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert f"{creatures}: {len(list(creatures.glob('*.png')))} pictures taken" in told
     assert "retrieval@1 of 100 |" in printed and "Style of a reference followed" in printed
     assert "memory weight" not in printed  # A model without a memory has no such rows.
     assert table(found).strip() == printed.strip()  # What is no number is null in the file.

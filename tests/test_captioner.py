@@ -247,7 +247,9 @@ def test_scores_of_pictures_that_were_held_out(trained, shapes, folder, capsys):
     scores = json.loads(file.read_text())
     assert scores["exact_label"] == scores["token_f1"] == scores["nearest_exact_label"] == 1.0
     assert scores["label_in_top_5"] == 1.0 and scores["exact_style"] == 1.0 and scores["pictures"] == 11
-    assert "| exact label | 1.000 | 1.000 |" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "| exact label | 1.000 | 1.000 |" in said.out
+    assert f"{shapes}: 12 pictures taken, 12 with a caption" in said.err
     assert main([*asked, "--cache", str(folder / "cache")]) == 0
     assert json.loads(file.read_text())["pictures"] == 1
     assert label_of("Red circle,  flat style", STYLES) == "red circle"

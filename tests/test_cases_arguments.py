@@ -15,9 +15,9 @@ from PIL import Image
 from mmgen import MultimodalGANPipeline
 from mmgen.cli.generate import _words
 from mmgen.errors import UserError
-from mmgen.hub import fetch as module
-from mmgen.hub.card import _brought
-from mmgen.hub.fetch import fetch, split_name
+from mmgen.hub.card import _brought, with_metadata
+from mmgen.loading import fetch as module
+from mmgen.loading.fetch import fetch, split_name
 from mmgen.training.common.control import explain
 
 
@@ -102,11 +102,30 @@ def test_half_precision_is_told_and_draws(tiny_pipeline):
     [
         b"\xef\xbb\xbf---\nlicense: mit\ntags: [zorblat]\n---\n# caf\xc3\xa9\n",
         b"---\r\nlicense: mit\r\ntags: [zorblat]\r\n---\r\n# caf\xe9\r\n",
+        b"--- \t\nlicense: mit\ntags: [zorblat]\n--- \n# caf\xc3\xa9",
     ],
 )
 def test_cards_of_other_editors_keep_licence_tags_and_text(tmp_path, content):
     (tmp_path / "README.md").write_bytes(content)
     assert _brought(tmp_path / "README.md") == ({"license": "mit", "tags": ["zorblat"]}, "# café")
+
+
+@pytest.mark.parametrize("head", ["license: [mit", "- mit", "1: mit"])
+def test_the_head_of_a_card_that_cannot_be_read_is_told(tmp_path, head):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# mine\n")
+    with pytest.raises(UserError, match="head of .* is damaged"):
+        _brought(tmp_path / "README.md")
+
+
+def test_what_the_head_of_a_card_holds_beside_is_written_again_as_it_was(tmp_path):
+    results = [
+        {"name": "x", "results": [{"metrics": [{"type": "fid", "value": 1.5}]}]}
+    ]  # Too few for the Hub's client.
+    metadata = {"license": ["mit", "cc0-1.0"], "model-index": results, "widget": [{"text": "é"}], "tags": ["a", "a"]}
+    (tmp_path / "README.md").write_text(with_metadata(metadata, "# mine\n\n---\n\nmore"), encoding="utf-8")
+    assert _brought(tmp_path / "README.md") == (metadata, "# mine\n\n---\n\nmore")
+    (tmp_path / "README.md").write_text("# mine, without a head\n")
+    assert _brought(tmp_path / "README.md") == ({}, "# mine, without a head")
 
 
 def test_names_are_judged_as_the_hubs_client_does():

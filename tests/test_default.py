@@ -21,6 +21,12 @@ GAN = "--image-size 64 --regression-share 0.5"
 CAPTIONER = "--views 1 --drawings 8 --batch-size 8"
 
 
+@pytest.fixture(autouse=True)
+def brief_preview(monkeypatch):
+    """The preview decoder learns for four steps alone; what it learns is asked elsewhere."""
+    monkeypatch.setattr("mmgen.training.gan.adversarial.PREVIEW_STEPS", 4)
+
+
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("parts")

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmgen import MultimodalGANPipeline
-from mmgen.hub.fetch import split_name
+from mmgen.loading.fetch import split_name
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_a_download_that_breaks_off_goes_on(hub, mmgen, published, folder):
 
 def test_models_that_nobody_opens_are_forgotten(hub, mmgen, published, folder, tmp_path):
     code = f"""
-from mmgen.hub.fetch import fetch, forget_fetched
+from mmgen.loading.fetch import fetch, forget_fetched
 cache = {str(tmp_path / "cache")!r}
 forget_fetched(3600, 10, cache)
 kept = fetch("ann/tiny", cache_dir=cache)

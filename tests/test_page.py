@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+import app
 from mmgen.services.inference import GenerationRequest, png_name
 from mmgen.ui.generate.examples import EXAMPLES, smiling_sun
 
@@ -176,9 +175,14 @@ def test_there_is_an_example_with_a_reference():
     ("arguments", "code", "words"),
     [(["--help"], 0, "--checkpoint"), (["--checkpoint", "nowhere"], 1, "mmgen: There is no")],
 )
-def test_command_line(arguments, code, words):
-    done = subprocess.run([sys.executable, "app.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == code
-    assert words in done.stdout + done.stderr
+def test_command_line(arguments, code, words, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    try:
+        ended = app.main(arguments)
+    except SystemExit as error:  # As argparse ends.
+        ended = error.code
+    told = capsys.readouterr()
+    assert ended == code
+    assert words in told.out + told.err
     if code:
-        assert len(done.stderr.strip().splitlines()) == 1
+        assert len(told.err.strip().splitlines()) == 1

@@ -323,7 +323,7 @@ def test_a_large_model_is_refused_on_a_space_before_it_is_fetched(space, hub):
     _, process = space
     before = len(hub.requests)
     status, told = process.python(
-        "from mmgen.hub.fetch import fetch\nfetch('bob/open', 'main', False, 'elsewhere', most_bytes=1000)"
+        "from mmgen.loading.fetch import fetch\nfetch('bob/open', 'main', False, 'elsewhere', most_bytes=1000)"
     )
     assert status == 70 and "MB are allowed here" in told
     assert not [request for request in hub.requests[before:] if "safetensors" in request]

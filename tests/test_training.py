@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
 from pathlib import Path
 
@@ -257,19 +257,24 @@ def test_an_existing_run_is_neither_overwritten_nor_invented(train, autoencoder,
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_a_terminated_run_saves_and_goes_on(shapes, encoders, autoencoder, tmp_path):
-    command = [sys.executable, "-m", "mmgen", "train", "gan", "--data", shapes, "--encoders", encoders]
-    command += ["--autoencoder", autoencoder, "--output", tmp_path / "run", "--cache", tmp_path, "--size", 64]
-    command += [*GAN, "--batch-size", 4, "--steps", 100_000, "--log-every", 1, "--log-with", "none"]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+def test_a_terminated_run_saves_and_goes_on(train, autoencoder, tmp_path):
     log = tmp_path / "run" / "log.csv"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and len(log.read_text().splitlines()) > 3):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+
+    def terminate() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) > 3):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=terminate, daemon=True)
+    watcher.start()
+    # Else it would end the tests, if it came too late.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert train("gan", tmp_path / "run", "--autoencoder", autoencoder, *GAN, "--steps", 100_000) == 0
+        watcher.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
     states = list((tmp_path / "run").glob("state-*"))
     assert len(states) == 1 and int(states[0].name[6:]) >= 3
     assert (tmp_path / "run" / "pipeline" / "model_index.json").is_file()
@@ -374,6 +379,19 @@ def test_data_without_a_train_split_is_a_sentence(train, shapes, tmp_path, capsy
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = ["train", "autoencoder", "--data", tmp_path, "--steps", 1, "--encoders", tmp_path]
     assert main([str(word) for word in arguments]) == 1
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_counted(train, shapes, autoencoder, tmp_path, capsys):
+    folder = shutil.copytree(shapes, tmp_path / "shapes")
+    damaged = sorted(folder.glob("*.png"))[3]
+    damaged.write_bytes(damaged.read_bytes()[:90])
+    options = ("--data", folder, "--autoencoder", autoencoder, *GAN)  # Beside the whole one.
+    assert train("gan", tmp_path / "run", "--steps", 1, *options) == 0
+    said = capsys.readouterr().out
+    assert f"{shapes}: 12 pictures taken, 12 with a caption; 1 file of words read; 0 left out" in said
+    assert f"{folder}: 11 pictures taken, 11 with a caption; 1 file of words read; 1 left out" in said
+    assert f"{folder}: Left out: {damaged.name} could not be read as a picture" in said
+    assert len(MultimodalGANPipeline.from_pretrained(tmp_path / "run" / "pipeline").memory) == 23
 
 
 def test_a_missing_tracker_is_named(tmp_path, monkeypatch):

@@ -151,15 +151,12 @@ def _memory(pipe: MultimodalGANPipeline, generator: Generator, data: Sequence[Pa
         from mmgen.data.folder import load_pairs
         from mmgen.data.memmap import pack_images
         from mmgen.devices import best_device
-        from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
         from mmgen.training.common.cache import build_cache
+        from mmgen.training.common.frozen import frozen_cnn
         from mmgen.training.memory import build_memory
 
         rows = datasets.concatenate_datasets([load_pairs(source)["train"] for source in data])
-        seen = PyramidCNN(
-            copy.deepcopy(pipe.image_encoder), pipe.image_processor.image_mean, pipe.image_processor.image_std
-        )
-        skip_neutral_squeeze(seen)  # As for the training, which so shares what it kept.
+        seen = frozen_cnn(copy.deepcopy(pipe.image_encoder), pipe.image_processor)
         images = pack_images(rows, pipe.image_size, cache)
         networks = pipe.text_encoder, pipe.tokenizer, seen, pipe.autoencoder
         made = build_cache(rows, images, *networks, cache, best_device())

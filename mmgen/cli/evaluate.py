@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.style_set is not None:
         own = None if arguments.style_set == Path() else arguments.style_set
         sets = evaluate_style_set(
-            pipe, mobilenet(arguments.cache), arguments.data, own, arguments.cache, min(count, ASKED), progress
+            pipe, mobilenet(arguments.cache), arguments.data, own, arguments.cache, min(count, ASKED), progress, note
         )
         sets["checkpoint"] = str(checkpoint)
         print(style_set_table(sets))
@@ -102,7 +102,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"There is no second judge: {error} The first answers alone.", file=sys.stderr)
     photographs = arguments.photographs if arguments.photographs.is_dir() else None
     splits = arguments.split or SPLITS
-    report = evaluate(pipe, extractor, arguments.data, photographs, arguments.cache, count, splits, progress, second)
+    report = evaluate(
+        pipe, extractor, arguments.data, photographs, arguments.cache, count, splits, progress, second, note
+    )
     report["checkpoint"] = str(checkpoint)
     print(table(report))
     if arguments.json:
@@ -123,6 +125,11 @@ def progress(things: Iterable, what: str) -> Iterable:
 
     every = 0.5 if sys.stderr.isatty() else 30.0
     return tqdm(list(things), desc=what, mininterval=every, file=sys.stderr)
+
+
+def note(line: str) -> None:
+    """Say something on the standard error, so that the standard output holds the numbers alone."""
+    print(line, file=sys.stderr)
 
 
 def _without_nan(value):

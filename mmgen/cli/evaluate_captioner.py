@@ -34,28 +34,30 @@ def _add_options(commands, name: str, shown: dict[str, str]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, load_pipeline
-    from mmgen.cli.evaluate import check_writable, progress
-    from mmgen.data.folder import load_pairs
-    from mmgen.data.memmap import pack_images
+    from mmgen.cli.evaluate import check_writable, note, progress
+    from mmgen.cli.sources import Sources
+    from mmgen.data.memmap import only_readable, pack_readable
     from mmgen.evaluation.captions import caption_scores, table
     from mmgen.io import write_json
-    from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
     from mmgen.training.common.cache import cache_references
+    from mmgen.training.common.frozen import frozen_cnn
 
     if arguments.pictures < 1:
         raise UserError(f"--pictures is {arguments.pictures}; give at least 1.")
     check_writable(arguments.json)
     pipe = load_pipeline(arguments.checkpoint or default_checkpoint())
     pipe.check_captioner()
-    splits = load_pairs(arguments.data)
-    for split in ("train", arguments.split):
-        if split not in splits:
-            raise UserError(f"{arguments.data} has no split {split}; it has {', '.join(splits)}.")
-    cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
-    skip_neutral_squeeze(cnn)
-    images = pack_images(splits["train"], pipe.image_size, arguments.cache)
+    sources = Sources.read([arguments.data])
+    train, asked = (source.split(name) for source in sources for name in ("train", arguments.split))
+    cnn = frozen_cnn(pipe.image_encoder, pipe.image_processor)
+    train, images = pack_readable(train, pipe.image_size, arguments.cache, sources.withdraw)
+    if arguments.split != "train":
+        asked = only_readable(asked, sources.withdraw)
+    else:
+        asked = train
+    sources.tell(note)
     plain = cache_references(images, cnn, arguments.cache, pipe.device)
-    scores = caption_scores(pipe, splits["train"], splits[arguments.split], plain, arguments.pictures, progress)
+    scores = caption_scores(pipe, train, asked, plain, arguments.pictures, progress)
     print(table(scores, arguments.split))
     if arguments.json:
         write_json(arguments.json, scores, indent=2)

@@ -34,7 +34,8 @@ def add_parser(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from mmgen.checkpoints import default_checkpoint, load_pipeline
-    from mmgen.data.folder import load_pairs
+    from mmgen.cli.evaluate import note
+    from mmgen.data.folder import load_and_tell
     from mmgen.errors import UserError
     from mmgen.evaluation.sheets import caption_of, comparison, seeds_sheet, spread_rows
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise UserError(f"--{name} is {value}; give a number above 0.")
     captions = arguments.prompt
     if not captions:
-        splits = load_pairs(arguments.data)
+        splits = load_and_tell(arguments.data, note)
         if arguments.split not in splits:
             raise UserError(f"There is no split {arguments.split} in {arguments.data}; it has {', '.join(splits)}.")
         data = splits[arguments.split]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmgen.cli import train_captioner, train_default
 from mmgen.cli.options import add_options, number
+from mmgen.cli.sources import Sources
 from mmgen.errors import UserError
 from mmgen.parts import PARTS
 from mmgen.training.common.config import AutoencoderConfig, AutoencoderRunConfig, GANConfig, RunConfig
@@ -89,17 +90,20 @@ def _configs(arguments: argparse.Namespace, recipe: type, shared: type = RunConf
 def _autoencoder(arguments: argparse.Namespace) -> None:
     import torch
 
-    from mmgen.data.memmap import pack_images
+    from mmgen.data.memmap import pack_readable
     from mmgen.models.autoencoder import ImageAutoencoder
     from mmgen.training.autoencoder import train_autoencoder
+    from mmgen.training.common.frozen import load_frozen_cnn
 
     run_config, config, rest = _configs(arguments, AutoencoderConfig, AutoencoderRunConfig)
     if config.crop > arguments.size:
         raise UserError(f"--crop is {config.crop}, larger than the pictures ({arguments.size}). Give a smaller one.")
-    cnn = _frozen_cnn(arguments.encoders)
+    cnn = load_frozen_cnn(arguments.encoders)
     with one_after_another():
-        splits = [_train_split(source, need_text=False) for source in arguments.data]
-        images = [pack_images(split, arguments.size, arguments.cache) for split in splits]
+        sources = Sources.read(arguments.data, need_text=False)
+        splits = [source.split("train") for source in sources]
+        images = [pack_readable(split, arguments.size, arguments.cache, sources.withdraw)[1] for split in splits]
+        sources.tell(_ranks().print)
     torch.manual_seed(run_config.seed)
     channels = arguments.latent_channels
     if arguments.base:
@@ -114,7 +118,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     import datasets
     import torch
 
-    from mmgen.data.memmap import pack_images
+    from mmgen.data.memmap import pack_readable
     from mmgen.datasets.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.models.autoencoder import ImageAutoencoder
@@ -123,6 +127,7 @@ def _gan(arguments: argparse.Namespace) -> None:
     from mmgen.models.generator import Generator
     from mmgen.training.common.cache import build_cache
     from mmgen.training.common.checkpoint import write_checkpoint
+    from mmgen.training.common.frozen import load_frozen_cnn
     from mmgen.training.gan.sampler import Sampler
     from mmgen.training.gan.train import held_out_sample, save_path, train_gan
     from mmgen.training.memory import build_memory
@@ -138,20 +143,22 @@ def _gan(arguments: argparse.Namespace) -> None:
         _ranks().print(
             f"Note: the discriminator starts after step {config.regression_steps}, which this run does not reach."
         )
-    cnn = _frozen_cnn(arguments.encoders)
+    cnn = load_frozen_cnn(arguments.encoders)
     bert, tokenizer = load_text_encoder(arguments.encoders / "text_encoder", arguments.encoders / "tokenizer")
     autoencoder = ImageAutoencoder.from_pretrained(arguments.autoencoder)
     with one_after_another():
-        sources = [_splits(source) for source in arguments.data]
-        data = datasets.concatenate_datasets([splits["train"] for splits in sources])
-        images = pack_images(data, arguments.size, arguments.cache)
+        sources = Sources.read(arguments.data)
+        data = datasets.concatenate_datasets([source.split("train") for source in sources])
+        data, images = pack_readable(data, arguments.size, arguments.cache, sources.withdraw)
+        unseen = _unseen(sources)
+        if unseen is not None:
+            unseen, unseen_images = pack_readable(unseen, arguments.size, arguments.cache, sources.withdraw)
+        sources.tell(_ranks().print)  # Before what takes long.
         frozen = bert, tokenizer, cnn, autoencoder, arguments.cache, best_device()
         cache = build_cache(data, images, *frozen)
         held_out = None
-        if (unseen := _unseen(sources)) is not None:
-            held_out = held_out_sample(
-                build_cache(unseen, pack_images(unseen, arguments.size, arguments.cache), *frozen)
-            )
+        if unseen is not None:
+            held_out = held_out_sample(build_cache(unseen, unseen_images, *frozen))
     device = best_device()
     memory = index = None
     if config.memory_slots:
@@ -219,42 +226,16 @@ def _reading_of(base: Path) -> dict[str, object]:
     }
 
 
-def _train_split(source: Path, need_text: bool = True):
-    return _splits(source, need_text)["train"]
-
-
-def _splits(source: Path, need_text: bool = True):
-    """All splits of a source, of which one is for training."""
-    from mmgen.data.folder import load_pairs
-    from mmgen.data.report import Report
-
-    report = Report()
-    splits = load_pairs(source, need_text=need_text, report=report)
-    for line in report.lines():
-        _ranks().print(f"{source}: {line}")
-    if "train" not in splits:
-        raise UserError(f"{source} has no split train; it has {', '.join(splits)}. Name one of them train.")
-    return splits
-
-
-def _unseen(sources: list, most: int = 64):
+def _unseen(sources: Sources, most: int = 64):
     """Up to `most` rows that are not trained on, evenly spread, of the first source that has such a split; or None."""
     import numpy as np
 
-    for splits in sources:
+    for source in sources:
         for name in HELD_OUT:
-            if name in splits:
-                return splits[name].select(np.unique(np.linspace(0, len(splits[name]) - 1, most).astype(int)))
+            if name in source.splits:
+                data = source.splits[name]
+                return data.select(np.unique(np.linspace(0, len(data) - 1, most).astype(int)))
     return None
-
-
-def _frozen_cnn(encoders: Path):
-    from mmgen.models.encoders import PyramidCNN, load_image_encoder, skip_neutral_squeeze
-
-    model, processor = load_image_encoder(encoders / "image_encoder", encoders / "image_processor")
-    cnn = PyramidCNN(model, processor.image_mean, processor.image_std)
-    skip_neutral_squeeze(cnn)
-    return cnn
 
 
 @contextmanager

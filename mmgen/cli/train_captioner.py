@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmgen.cli.options import add_options, check_alone, number
-from mmgen.errors import UserError
+from mmgen.cli.sources import Sources
 from mmgen.training.common.config import CaptionerConfig, CaptionerRunConfig
 
 MINUTES = 12.0
@@ -46,14 +46,14 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from mmgen.checkpoints import default_checkpoint, find_checkpoint
-    from mmgen.data.folder import load_pairs
+    from mmgen.data.memmap import only_readable
     from mmgen.data.splits import UNSEEN_PAIRS
     from mmgen.datasets.synthetic_styles import without_synthetic
     from mmgen.devices import best_device
     from mmgen.evaluation.captions import BATCH, caption_scores, captioned, table
     from mmgen.parts import TRAINING_LOG, read_captions
     from mmgen.pipeline import MultimodalGANPipeline
-    from mmgen.training.captioner.train import prepare_captioner, train_captioner
+    from mmgen.training.captioner.train import captioned_rows, prepare_captioner, train_captioner
     from mmgen.training.common.checkpoint import save_checkpoint
     from mmgen.training.common.run import check_output
     from mmgen.training.gan.train import save_path
@@ -67,16 +67,19 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(run_config)
     check_alone("Training the captioner")
     base = find_checkpoint(arguments.base or default_checkpoint())
-    splits = [load_pairs(source) for source in arguments.data]
-    if not all("train" in split for split in splits):
-        raise UserError("There is a data set without a split train. Name one of its splits train.")
-    data = datasets.concatenate_datasets([without_synthetic(split["train"]) for split in splits])
-    held_out = [split[UNSEEN_PAIRS] for split in splits if UNSEEN_PAIRS in split]
+    sources = Sources.read(arguments.data, need_text=False)
+    data = datasets.concatenate_datasets([without_synthetic(source.split("train")) for source in sources])
+    held_out = [
+        only_readable(captioned_rows(source.splits[UNSEEN_PAIRS]), sources.withdraw)
+        for source in sources
+        if UNSEEN_PAIRS in source.splits and any(source.splits[UNSEEN_PAIRS]["text"])
+    ]
     pipe = MultimodalGANPipeline.from_pretrained(base, captioner=None, captioner_fusion=None)  # They are replaced.
     captioner, dataset = prepare_captioner(
-        pipe, data, config, arguments.cache, best_device(), arguments.gpt2, run_config.seed
+        pipe, data, config, arguments.cache, best_device(), arguments.gpt2, run_config.seed, sources.withdraw
     )
-    shown = (held_out or [data])[0]
+    sources.tell()
+    shown = (held_out or [dataset.data])[0]
     shown = shown.select(np.random.default_rng(3).permutation(len(shown))[:BATCH])
 
     def sample(run, model) -> None:

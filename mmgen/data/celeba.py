@@ -1,6 +1,6 @@
 """CelebA as published (Liu et al., "Deep Learning Face Attributes in the Wild", 2015), with captions in English.
 
-The 40 attributes of each picture become sentences by a written grammar with a seed. Attributes that exclude each other
+The 40 attributes of each image become sentences by a written grammar with a seed. Attributes that exclude each other
 ("bald" and "wavy hair", "no beard" and "goatee") are resolved first, so no caption contradicts itself.
 """
 
@@ -78,7 +78,7 @@ class _Part(NamedTuple):
 
 
 def is_celeba(folder: str | Path) -> bool:
-    """Whether a folder is CelebA: it has its pictures or its attribute list, and no metadata of its own."""
+    """Whether a folder is CelebA: it has its images or its attribute list, and no metadata of its own."""
     folder = Path(folder)
     if any((folder / name).is_file() for name in METADATA):
         return False
@@ -89,12 +89,12 @@ def load_celeba(folder: str | Path, seed: int = 0) -> datasets.DatasetDict:
     """Load CelebA from a folder with `img_align_celeba/`, `list_attr_celeba` and `list_eval_partition` (.txt or .csv).
 
     Returns:
-        the splits train, valid and test (those that have pictures), with the columns of `mmgen.data.columns.FEATURES`:
-        four captions a picture, the fullest first and as `text`; `label` "man" or "woman"; `style` "photo"; `tags` the
+        the splits train, valid and test (those that have images), with the columns of `mmgen.data.columns.FEATURES`:
+        four captions an image, the fullest first and as `text`; `label` "man" or "woman"; `style` "photo"; `tags` the
         attributes that hold, in words; `group` "faces". The same seed gives the same captions.
 
     Raises:
-        UserError: a list or a picture is missing, or a list has a wrong line.
+        UserError: a list or an image is missing, or a list has a wrong line.
     """
     folder = Path(folder)
     images = _find(folder, _IMAGES)
@@ -132,7 +132,7 @@ def describe(having: frozenset[str], name: str, seed: int = 0) -> list[str]:
 
     Args:
         having: those of `ATTRIBUTES` that hold.
-        name: the picture's file name; with `seed` it decides the wording.
+        name: the image's file name; with `seed` it decides the wording.
 
     Returns:
         `CAPTIONS` different captions. The first says all that can be said; the others say some of it.
@@ -251,7 +251,7 @@ def _rows(folder: Path, name: str) -> Iterator[tuple[str, int, list[str]]]:
 
 
 def _attributes(folder: Path) -> dict[str, frozenset[str]]:
-    """The attributes that hold for each picture, by file name."""
+    """The attributes that hold for each image, by file name."""
     columns: list[str] = []
     found = {}
     for title, line, cells in _rows(folder, _ATTRIBUTE_LIST):
@@ -275,7 +275,7 @@ def _attributes(folder: Path) -> dict[str, frozenset[str]]:
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """The split of each picture, by file name."""
+    """The split of each image, by file name."""
     found = {}
     for title, line, cells in _rows(folder, _SPLIT_LIST):
         if line == 1 and title.endswith(".csv"):
@@ -287,7 +287,7 @@ def _splits(folder: Path) -> dict[str, str]:
 
 
 def _check_images(images: Path, names: list[str]) -> None:
-    """Look for the first hundred pictures, and count the rest."""
+    """Look for the first hundred images, and count the rest."""
     missing = next((name for name in names[:100] if not (images / name).is_file()), None)
     if missing:
         raise UserError(f"{_ATTRIBUTE_LIST} names {missing}, which is not in {images}. Unpack all pictures there.")

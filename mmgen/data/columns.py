@@ -1,4 +1,4 @@
-"""What every reader of a data set agrees on: which files are pictures, the names of splits, and the columns."""
+"""What every reader of a data set agrees on: which files are images, the names of splits, and the columns."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import datasets
 
 KEPT_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
-"""Kinds of pictures that a draft keeps to the byte."""
+"""Kinds of images that a draft keeps to the byte."""
 
 OTHER_IMAGES = frozenset({".heic", ".heif", ".jxl", ".svg"})
-"""Kinds that are read too, unless the same picture lies beside them as one of the others."""
+"""Kinds that are read too, unless the same image lies beside them as one of the others."""
 
 IMAGES = KEPT_IMAGES | OTHER_IMAGES | {".jfif", ".jpe", ".ppm", ".pgm", ".tga"}
 METADATA = ("metadata.jsonl", "metadata.csv")
@@ -33,7 +33,7 @@ CAPTION_COLUMNS = (
 """Usual names of the two columns, the likeliest first, as `column_key` writes them."""
 
 ORIGIN = ("source", "licence", "author", "base_style")
-"""Columns that say where a picture comes from, and what a synthetic style is made from; a record may lack them."""
+"""Columns that say where an image comes from, and what a synthetic style is made from; a record may lack them."""
 
 _TEXT = datasets.Value("string")
 FEATURES = datasets.Features(

@@ -89,12 +89,22 @@ def load_pairs(
     if path.is_dir() and (root := _celeba(path)):
         splits = celeba.load_celeba(root)
         for part in splits.values():
-            told.taken += [Path(image["path"]).name for image in part["image"]]
+            for image in part["image"]:
+                told.take(Path(image["path"]).name, image["path"], captioned=True)
         return splits
     rows = read_source(path, told, wrong, unpack_once)
     if report is None and wrong.left_out:
         raise UserError(wrong.problems()[0])
     return _checked(rows, path, need_text, told, wrong, report is None, look)
+
+
+def load_and_tell(source: str | Path, tell: Callable[[str], object], *, need_text: bool = True) -> datasets.DatasetDict:
+    """As `load_pairs`, but what is wrong with single pictures costs those alone; `tell` takes the report's lines."""
+    report = Report()
+    splits = load_pairs(source, need_text=need_text, report=report)
+    for line in report.lines():
+        tell(f"{source}: {line}")
+    return splits
 
 
 def read_source(path: Path, report: Report, wrong: Report, unpacker: Unpacker, depth: int = 0) -> list[Row]:
@@ -176,9 +186,8 @@ def _checked(
                     raise
                 wrong.refuse(row.where if str(error).startswith(row.where) else row.name, str(error))
                 continue
-            report.taken.append(row.name)
+            report.take(row.name, row.path, bool(record["text"]))
             if not record["text"]:
-                report.uncaptioned.append(row.name)
                 blank.append(row.where)
             yield {**record, "image": row.path}
 

@@ -45,8 +45,8 @@ def stream_pairs(
 
     Args:
         name: `user/name` on the Hub, always there and never a folder here; or a `Path` of a folder here.
-        image_column, text_column: guessed where None; a data set without captions gives pictures alone.
-        report: takes the columns that were guessed, each row without a picture, and whether the rest could be fetched.
+        image_column, text_column: guessed where None; a data set without captions gives images alone.
+        report: takes the columns that were guessed, each row without an image, and whether the rest could be fetched.
 
     Raises:
         UserError: it cannot be reached, there is no such data set, split or column, or the columns cannot be guessed.
@@ -77,7 +77,7 @@ def stream_pairs(
 def _open(
     name: str | Path, image_column: str | None, text_column: str | None, revision: str | None, split: str
 ) -> tuple[datasets.IterableDataset, str, str | None]:
-    """The rows, with pictures as they are stored, and the columns of pictures and captions."""
+    """The rows, with images as they are stored, and the columns of images and captions."""
     if isinstance(name, Path):
         if not name.is_dir():
             raise UserError(f"There is no folder at {name}. Check the path and try again.")
@@ -154,7 +154,7 @@ def _captions(value: object, labels: datasets.ClassLabel | None) -> list[str]:
 
 
 def _image(value: dict | None, local: bool) -> tuple[bytes, str]:
-    """The bytes of a picture and its file's name, "" if it has none.
+    """The bytes of an image and its file's name, "" if it has none.
 
     Raises:
         UserError: the rest of a sentence that begins with the row.

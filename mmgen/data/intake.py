@@ -1,4 +1,4 @@
-"""Pictures on their way into a draft: each is checked, and what can be read is made ready to be taken."""
+"""Images on their way into a draft: each is checked, and what can be read is made ready to be taken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mmgen.errors import UserError
 from mmgen.images import open_image
 
 KEPT_SIDE = 1024
-"""Longest side in pixels at which pictures are kept: four times what the model draws."""
+"""Longest side in pixels at which images are kept: four times what the model draws."""
 
 MAX_CAPTION = 20_000
 """Characters of a caption; some hundred times what a text encoder reads."""
@@ -42,9 +42,9 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  #
 
 
 class Arrival(NamedTuple):
-    """A picture that is offered, with what is known of it."""
+    """An image that is offered, with what is known of it."""
 
-    source: Path | bytes | str  # of a shard's picture its place, as `mmgen.data.shards` gives it
+    source: Path | bytes | str  # of a shard's image its place, as `mmgen.data.shards` gives it
     name: str  # the file's own name, or "" if it has none
     captions: list[str]
     machine_written: bool = False
@@ -53,7 +53,7 @@ class Arrival(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """A picture that can be read, in the folder where it waits."""
+    """An image that can be read, in the folder where it waits."""
 
     file: Path
     name: str  # a safe file name, not yet unique
@@ -63,9 +63,9 @@ class Checked(NamedTuple):
 
 
 def check(arrivals: Iterable[Arrival], folder: Path, report: Report) -> Iterator[Checked | None]:
-    """Put each picture that can be read into `folder`; tell `report` of, and give None for, each other.
+    """Put each image that can be read into `folder`; tell `report` of, and give None for, each other.
 
-    Pictures larger than `KEPT_SIDE` are scaled down, and kinds that are not in `IMAGES` saved again; all others are
+    Images larger than `KEPT_SIDE` are scaled down, and kinds that are not in `IMAGES` saved again; all others are
     kept to the byte.
     """
     for number, arrival in enumerate(arrivals):
@@ -159,7 +159,7 @@ def unique_names(names: Iterable[str], taken: Iterable[str]) -> Iterator[str]:
 
 
 def source_arrivals(source: Path, title: str, report: Report, unpacker: Unpacker, ours: bool = False) -> list[Arrival]:
-    """The pictures of a folder, an archive or shards with their captions, as `mmgen.data.folder` reads them, each once.
+    """The images of a folder, an archive or shards with their captions, as `mmgen.data.folder` reads them, each once.
 
     Args:
         title: what to call it in messages.

@@ -1,4 +1,4 @@
-"""Arrays on disk, memory-mapped: pictures are decoded once, and read at random with no decoding in training.
+"""Arrays on disk, memory-mapped: images are decoded once, and read at random with no decoding in training.
 
 They are filled piece by piece, so a data set may be far larger than the memory.
 """
@@ -22,35 +22,104 @@ import datasets
 import numpy as np
 from tqdm import tqdm
 
-from mmgen.data.shards import file_of, open_image_at
+from mmgen.data.shards import open_image_at, pixel_stamp
 from mmgen.errors import UserError
 from mmgen.images import square
-from mmgen.io import replacing
+from mmgen.io import read_json, replacing, write_json
 
-CHUNK = 8  # pictures that one process decodes at a time
+CHUNK = 8  # images that one process decodes at a time
 STALE_SECONDS = 3600
 
 
 def pack_images(
     data: datasets.Dataset, size: int, cache: Path, on_part: Callable[[], object] = lambda: None
 ) -> np.memmap:
-    """Decode every picture of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
+    """Decode every image of `data` into a memory-mapped uint8 array [N, 4, size, size], premultiplied RGBA.
 
-    The file lies in `cache` under a name made of the pictures' paths, sizes and times, so a changed data set makes a
-    new one and an unchanged one is opened at once.
+    The file lies in `cache` under a name made of the images' paths, sizes and times and of how they are read, so a
+    changed data set makes a new one and an unchanged one is opened at once.
 
     Args:
         on_part: as `cached_memmap` takes it.
 
     Raises:
-        UserError: a picture cannot be read, or the disk is full.
+        UserError: an image cannot be read, or the disk is full.
     """
+    return cached_memmap(_packed(data, size, cache), len(data), _squares(_paths(data), size, len(data)), on_part)
+
+
+def pack_readable(
+    data: datasets.Dataset, size: int, cache: Path, on_unreadable: Callable[[str, str], object]
+) -> tuple[datasets.Dataset, np.memmap]:
+    """As `pack_images`, but an image that cannot be read is left out of the data.
+
+    Which images those are is kept in `cache`, and they alone are tried again the next time.
+
+    Args:
+        on_unreadable: called with the place of each such image, and the sentence that says what is wrong with it.
+
+    Raises:
+        UserError: no image can be read, or the disk is full.
+    """
+    notes = _packed(data, size, cache).with_suffix(".json")
+    rows = read_json(notes).get("unreadable")
+    if not isinstance(rows, list):
+        try:
+            return data, pack_images(data, size, cache)
+        except UserError:
+            rows = list(range(len(data)))
+            unread = _unread(data, rows)
+            if not unread:  # So it was the disk.
+                raise
+    else:
+        unread = _unread(data, rows)
+    kept = _without(data, unread, on_unreadable)
+    write_json(notes, {"unreadable": list(unread)})
+    return kept, pack_images(kept, size, cache)
+
+
+def only_readable(data: datasets.Dataset, on_unreadable: Callable[[str, str], object]) -> datasets.Dataset:
+    """The images that can be read, all of which are decoded for that; `on_unreadable` as `pack_readable` takes it.
+
+    Raises:
+        UserError: there is none.
+    """
+    return _without(data, _unread(data, list(range(len(data)))), on_unreadable)
+
+
+def _without(
+    data: datasets.Dataset, unread: dict[int, str], on_unreadable: Callable[[str, str], object]
+) -> datasets.Dataset:
+    if len(unread) == len(data):
+        raise UserError(next(iter(unread.values())))
+    for row, sentence in unread.items():
+        on_unreadable(data[row]["image"]["path"], sentence)
+    return data.select([row for row in range(len(data)) if row not in unread]) if unread else data
+
+
+def _packed(data: datasets.Dataset, size: int, cache: Path) -> Path:
+    """Where the array of these images lies."""
     stamp = hashlib.sha256(str(size).encode())
     for path in _paths(data):
-        stat = os.stat(file_of(path))
-        stamp.update(f"{path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    file = cache / f"pictures-{stamp.hexdigest()[:16]}.npy"
-    return cached_memmap(file, len(data), _squares(_paths(data), size, len(data)), on_part)
+        stamp.update(f"{pixel_stamp(path)}\n".encode())
+    return cache / f"pictures-{stamp.hexdigest()[:16]}.npy"
+
+
+def _unread(data: datasets.Dataset, rows: list[int]) -> dict[int, str]:
+    """Those of some rows whose images cannot be read, with the sentence that says why."""
+
+    def wrong(path: str) -> str | None:
+        try:
+            open_image_at(path)
+        except UserError as error:
+            return str(error)
+        return None
+
+    paths = [image["path"] for image in data.select(rows)["image"]]
+    quiet = 0.5 if sys.stderr.isatty() else 30.0
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        tried = tqdm(pool.map(wrong, paths), total=len(paths), desc="looking for damage", unit="img", mininterval=quiet)
+        return {row: said for row, said in zip(rows, tried, strict=True) if said}
 
 
 def cached_memmap(
@@ -91,7 +160,7 @@ def _paths(data: datasets.Dataset) -> Iterator[str]:
 
 
 def _squares(paths: Iterator[str], size: int, count: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """The pictures in order, decoded by all cores, a few chunks ahead of where they are wanted."""
+    """The images in order, decoded by all cores, a few chunks ahead of where they are wanted."""
     workers = os.cpu_count() or 1
     start, pending = 0, deque[Future[np.ndarray]]()
     quiet = 0.5 if sys.stderr.isatty() else 30.0

@@ -15,14 +15,15 @@ _SHOWN = 3
 
 @dataclass
 class Report:
-    """What a reader of pictures and captions tells.
+    """What a reader of images and captions tells.
 
     Attributes:
-        taken: names of the pictures that were taken, once for each of their rows.
+        taken: names of the images that were taken, once for each of their rows.
         uncaptioned: those of them that have no caption.
-        read: files that tell of pictures: metadata, and captions beside them.
+        read: files that tell of images: metadata, and captions beside them.
         system: hidden files and folders, which are passed over.
         guessed: a sentence for everything that is not as the documentation asks for.
+        places: the path of each of them, as `mmgen.data.shards.open_image_at` takes it, -> its name.
         left_out: what is wrong, as the sentence that follows the name, -> names of the files or rows it is wrong with.
     """
 
@@ -32,6 +33,7 @@ class Report:
     guessed: list[str] = field(default_factory=list)
     system: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, name: str, why: str) -> None:
         """Tell of something that is not taken.
@@ -45,6 +47,21 @@ class Report:
         """Tell of something that is not taken, by a sentence that may begin with its name."""
         self.leave_out(name, sentence.removeprefix(name).strip())
 
+    def take(self, name: str, path: str, captioned: bool) -> None:
+        """Tell of an image that is taken."""
+        self.taken.append(name)
+        self.places[path] = name
+        if not captioned:
+            self.uncaptioned.append(name)
+
+    def withdraw(self, path: str, sentence: str) -> None:
+        """Tell that an image which was taken turned out to be unreadable, and is left out after all."""
+        name = self.places.get(path, Path(path).name)
+        for names in (self.taken, self.uncaptioned):
+            if name in names:
+                names.remove(name)
+        self.refuse(name, sentence if sentence.startswith(name) else sentence.removeprefix(Path(path).name))
+
     def guess(self, sentence: str) -> None:
         """Tell of a guess, once."""
         if sentence not in self.guessed:
@@ -54,6 +71,7 @@ class Report:
         """Take over all that another report tells."""
         for name in ("taken", "uncaptioned", "read", "system"):
             getattr(self, name).extend(getattr(other, name))
+        self.places |= other.places
         for sentence in other.guessed:
             self.guess(sentence)
         for why, names in other.left_out.items():
@@ -69,7 +87,7 @@ class Report:
         return [_sentence(why, names) for why, names in self.left_out.items()]
 
     def warnings(self) -> list[str]:
-        """What was guessed, and which pictures have no caption."""
+        """What was guessed, and which images have no caption."""
         said = list(self.guessed)
         if count := len(self.uncaptioned):
             which = "1 picture has" if count == 1 else f"{count:,} pictures have"
@@ -105,7 +123,7 @@ class Report:
 
 
 def changes_since(folder: Path, report: Report, resumed: bool) -> list[str]:
-    """What has come to a run's pictures and gone from them since it began, which is kept in its `pictures.json`."""
+    """What has come to a run's images and gone from them since it began, which is kept in its `pictures.json`."""
     file = folder / "pictures.json"
     now, before = set(report.taken), read_json(file).get("taken")
     if not resumed or not isinstance(before, list):

@@ -1,6 +1,6 @@
-"""Pictures with captions from WebDataset shards: `.tar` files of `key.png` beside `key.txt` or `key.json`.
+"""Images with captions from WebDataset shards: `.tar` files of `key.png` beside `key.txt` or `key.json`.
 
-A shard is read where it lies. Its headers and captions are read once, in order; a picture is then read from its place
+A shard is read where it lies. Its headers and captions are read once, in order; an image is then read from its place
 in the file when it is wanted. Nothing is unpacked, and only names and captions are held in memory.
 """
 
@@ -24,7 +24,7 @@ from mmgen.data.report import Report
 from mmgen.data.tables import WEAK, caption_values, is_metadata
 from mmgen.data.words import clean, decode, fold
 from mmgen.errors import UserError
-from mmgen.images import MAX_BYTES, open_image
+from mmgen.images import HEAD, MAX_BYTES, open_image, pixel_version
 
 MAX_TEXT = 1_000_000
 PATTERN = set("*?[{")
@@ -47,7 +47,7 @@ class _Sample:
     def parts(self, key: str) -> Iterator[tuple[str, _Sample]]:
         """The samples whose names have a dot in their key, as `22.05.png`, and the rest.
 
-        `key.seg.png` is about the picture `key.png`, unless it has words of its own.
+        `key.seg.png` is about the image `key.png`, unless it has words of its own.
         """
         kinds = [*self.images, *self.captions, *self.records]
         dotted = {kind.rpartition(".")[0] for kind in kinds if "." in kind}
@@ -79,7 +79,7 @@ def find_shards(source: Path) -> list[tuple[Path, str]]:
 
     Args:
         source: a `.tar` file, a pattern such as `pets-{000..009}.tar` or `shards/*.tar`, or a folder with `.tar` files
-            in it or in its split sub-folders, and no metadata, pictures or other folders beside them. A shard's split
+            in it or in its split sub-folders, and no metadata, images or other folders beside them. A shard's split
             is that of its sub-folder or the one in its name, as in `pets-test-000.tar`, else `train`.
 
     Raises:
@@ -117,13 +117,13 @@ def split_of(name: str) -> str:
 
 
 def read_shard(shard: Path, report: Report, wrong: Report) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """What a shard holds, picture by picture.
+    """What a shard holds, image by image.
 
     Args:
         report: takes what was guessed and left out; wrong: takes what is wrong with single samples.
 
     Yields:
-        the picture's name for messages, its path for `open_image_at`, and its record: what `key.json` says, and the
+        the image's name for messages, its path for `open_image_at`, and its record: what `key.json` says, and the
         lines of `key.txt` as captions where that has none.
 
     Raises:
@@ -149,7 +149,7 @@ def read_shard(shard: Path, report: Report, wrong: Report) -> Iterator[tuple[str
 
 
 def named_record(text: str) -> dict[str, Any] | None:
-    """The record in a JSON file beside a picture, its captions under the names used here; None if it is none."""
+    """The record in a JSON file beside an image, its captions under the names used here; None if it is none."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -165,7 +165,7 @@ def named_record(text: str) -> dict[str, Any] | None:
 
 
 def _join_forms(samples: dict[str, _Sample]) -> None:
-    """Bring words to the picture whose key differs from theirs in case or Unicode form alone, where there is one."""
+    """Bring words to the image whose key differs from theirs in case or Unicode form alone, where there is one."""
     without = {key for key, one in samples.items() if one.images and not (one.captions or one.records)}
     lonely = [key for key, one in samples.items() if not one.images]
     folded: dict[str, list[str]] = {}
@@ -184,7 +184,7 @@ def _txt_first(one: tuple[str, list[str]]) -> tuple[bool, str]:
 
 
 def open_image_at(path: str) -> Image.Image:
-    """Open the picture of a row, which is a file of its own or lies in a shard, as straight RGBA.
+    """Open the image of a row, which is a file of its own or lies in a shard, as straight RGBA.
 
     Raises:
         UserError: it cannot be read.
@@ -197,7 +197,7 @@ def open_image_at(path: str) -> Image.Image:
 
 
 def content_of(path: str) -> Path | bytes:
-    """What holds the picture of a row: its file or, if it lies in a shard, its bytes.
+    """What holds the image of a row: its file or, if it lies in a shard, its bytes.
 
     Raises:
         UserError: the shard cannot be read.
@@ -217,14 +217,29 @@ def content_of(path: str) -> Path | bytes:
         raise UserError(f"{shard} can no longer be read ({error.strerror}). Put it back and try again.") from error
 
 
+def pixel_stamp(path: str) -> str:
+    """What changes with the pixels of a row's image: its place, its file's size and time, and how it is read.
+
+    What always was read alike keeps the stamp that it has had, so that all that was computed of it stays good.
+
+    Raises:
+        OSError: its file is not there.
+    """
+    place, status = _PLACE.fullmatch(path), os.stat(file_of(path))
+    with open(file_of(path), "rb") as file:
+        file.seek(int(place["start"]) if place else 0)
+        version = pixel_version(file.read(min(HEAD, int(place["size"])) if place else HEAD))
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}" + (f"|{version}" if version > 1 else "")
+
+
 def name_at(path: str) -> str:
-    """The picture's own file name, without its folder."""
+    """The image's own file name, without its folder."""
     place = _PLACE.fullmatch(path)
     return os.path.basename(place["name"] if place else path)
 
 
 def file_of(path: str) -> str:
-    """The file on disk that holds the picture of a row."""
+    """The file on disk that holds the image of a row."""
     place = _PLACE.fullmatch(path)
     return place["shard"] if place else path
 
@@ -271,7 +286,7 @@ def _samples(shard: Path, report: Report, wrong: Report) -> dict[str, _Sample]:
 def _add(
     samples: dict[str, _Sample], shard: Path, packed: tarfile.TarFile, member: tarfile.TarInfo, report: Report
 ) -> None:
-    """Put one member where it belongs; what is neither a picture nor a caption is left out."""
+    """Put one member where it belongs; what is neither an image nor a caption is left out."""
     path = PurePosixPath(member.name)
     if member.isdir():
         return

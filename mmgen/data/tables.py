@@ -1,4 +1,4 @@
-"""Metadata: tables that name pictures and say what they show, as `.jsonl`, `.json`, `.csv` or `.tsv`."""
+"""Metadata: tables that name images and say what they show, as `.jsonl`, `.json`, `.csv` or `.tsv`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _USUAL = re.compile(
     re.IGNORECASE,
 )
 WEAK = ("title", "label", "name", "tags")
-"""Columns that say what a picture shows only where no other does."""
+"""Columns that say what an image shows only where no other does."""
 
 Row = tuple[int, dict[str, Any]]
 
@@ -50,10 +50,10 @@ def read_table(content: bytes, title: str, report: Report, wrong: Report, is_the
     Args:
         report: takes what was guessed.
         wrong: takes the rows that cannot be read, while the others can.
-        is_there: whether there is such a picture, for tables that do not name their columns.
+        is_there: whether there is such an image, for tables that do not name their columns.
 
     Raises:
-        UserError: it is no table of pictures.
+        UserError: it is no table of images.
     """
     try:
         text, encoding = decode(content)
@@ -132,7 +132,7 @@ def _read_jsonl(text: str, title: str, wrong: Report) -> Iterator[Row]:
 
 
 def _read_json(text: str, title: str, wrong: Report) -> list[Row]:
-    """A list of objects; captions or objects by the pictures' names; or images and annotations, as of COCO."""
+    """A list of objects; captions or objects by the images' names; or images and annotations, as of COCO."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

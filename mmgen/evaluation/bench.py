@@ -1,8 +1,8 @@
-"""The bench: what a checkpoint's pictures are worth, in numbers that cannot be flattered.
+"""The bench: what a checkpoint's images are worth, in numbers that cannot be flattered.
 
 Everything but `caption_cycle_accuracy` is asked of feature extractors that had no part in the model, on fixed seeds.
-Pictures without skin tones stand for their label; a prompt is a picture's second caption, for emoji the label and the
-style. A split with fewer pictures than prompts is asked again with other seeds. What a prompt looked up in the model's
+Images without skin tones stand for their label; a prompt is an image's second caption, for emoji the label and the
+style. A split with fewer images than prompts is asked again with other seeds. What a prompt looked up in the model's
 memory is out of its gallery when a label is asked for, and in it when a style is: either way a copy gains nothing.
 """
 
@@ -56,17 +56,17 @@ def split_scores(
 ) -> dict[str, float]:
     """Retrieval, distances, style, diversity and copies of one split; see the README for what each says.
 
-    Fréchet, kernel, precision and recall compare `compared` drawings, and as many real pictures of the split, with
+    Fréchet, kernel, precision and recall compare `compared` drawings, and as many real images of the split, with
     others of the training split. Their values depend on that number: compare them with the real ones beside them.
 
     Args:
-        second: another extractor, for the first drawings; `cache`: where what it sees of the real pictures is kept.
+        second: another extractor, for the first drawings; `cache`: where what it sees of the real images is kept.
     """
     asked = questions(real, split, count)
     prompts, labels, styles = (column[asked.rows] for column in (real.prompts, real.labels, real.styles))
     own, others = _two_lots(real, asked)
     first = Questions(asked.rows[: _part(count)], asked.seeds[: _part(count)])
-    kept: list[Image.Image] = []  # The first pictures, for the captioner and the second extractor.
+    kept: list[Image.Image] = []  # The first images, for the captioner and the second extractor.
     found: list[list[MemoryShare]] = []  # What all looked up.
     images = draw(pipe, progress(prompts, split), asked.seeds, found)
     raw = extractor.extract(_keeping(images, kept, len(first.rows)))
@@ -128,11 +128,11 @@ def _keeping(images: Iterable[Image.Image], kept: list[Image.Image], most: int) 
 def named_style(
     real: Gallery, vectors: np.ndarray, asked: Questions, left_out: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Of the prompts that name their style: is the nearest of the label's real pictures the one of that style?
+    """Of the prompts that name their style: is the nearest of the label's real images the one of that style?
 
     `style_followed` leaves what was looked up among them, and so finds out a copy of another style; in
     `style_followed_left_out` it is left out, and a copy may come nearest to the right style by what remains.
-    `style_followed_real` asks the same of real pictures in skin tones, where the picture of their own style without a
+    `style_followed_real` asks the same of real images in skin tones, where the image of their own style without a
     skin tone is among the label's.
 
     Returns:
@@ -155,7 +155,7 @@ def named_style(
 
 
 def style_of_variants(real: Gallery, wanted: np.ndarray) -> float:
-    """Of real pictures in skin tones, of rows that are `wanted` [N]: how many are nearest to their own style's one?"""
+    """Of real images in skin tones, of rows that are `wanted` [N]: how many are nearest to their own style's one?"""
     some = np.flatnonzero(wanted[real.variant_rows])
     rows = real.variant_rows[some]
     return mean_of(style_followed(real, real.variants[some], real.labels[rows], real.styles[rows])[0])
@@ -174,11 +174,11 @@ def second_opinion(
 ) -> dict[str, float]:
     """Retrieval@1 and Fréchet distance of the first drawings by another extractor.
 
-    It looks only at the real pictures of the labels that are asked, and 100 of these are the candidates.
+    It looks only at the real images of the labels that are asked, and 100 of these are the candidates.
 
     Args:
         left_out: bool [n or more, N], what was looked up, or None.
-        own, others: rows of real pictures for the Fréchet distances; as many as drawings of each are taken.
+        own, others: rows of real images for the Fréchet distances; as many as drawings of each are taken.
     """
     count = len(drawn)
     labels, styles = real.labels[asked.rows], real.styles[asked.rows]
@@ -204,10 +204,10 @@ def second_opinion(
 def caption_cycle_accuracy(
     pipe: MultimodalGANPipeline, real: Gallery, asked: Questions, drawn: list[Image.Image], progress: Progress
 ) -> dict[str, float]:
-    """The loop: of the first `drawn` pictures of the questions, how many does the model's own captioner name rightly?
+    """The loop: of the first `drawn` images of the questions, how many does the model's own captioner name rightly?
 
-    `named_real` is the same share of the real pictures that were asked. Nothing for a model without a captioner. This
-    is the one measure here in which the model itself answers: its captioner has read pictures of its generator in
+    `named_real` is the same share of the real images that were asked. Nothing for a model without a captioner. This
+    is the one measure here in which the model itself answers: its captioner has read images of its generator in
     training, and may recognise what nobody else would.
     """
     if pipe.captioner is None:
@@ -222,7 +222,7 @@ def caption_cycle_accuracy(
 
 
 def _two_lots(real: Gallery, asked: Questions) -> tuple[np.ndarray, np.ndarray]:
-    """The real pictures that were asked, once each, and others of the training split to compare with."""
+    """The real images that were asked, once each, and others of the training split to compare with."""
     own = asked.rows[: len(set(asked.rows))]
     train = np.random.default_rng(3).permutation(np.flatnonzero(real.splits == "train"))
     if len(np.setdiff1d(train, own)) < len(own) // 2:  # All of a small split was asked: half of it stands apart.
@@ -241,7 +241,7 @@ def diversity(
     progress: Progress,
     share: int = 25,
 ) -> float:
-    """Mean distance of `DIVERSE_SEEDS` pictures of a prompt that names no style, over that of its label's real ones."""
+    """Mean distance of `DIVERSE_SEEDS` images of a prompt that names no style, over that of its label's real ones."""
     labels = _spread_labels(real, asked.rows, max(4, len(asked.rows) // share))
     prompts = {label: real.names[np.flatnonzero(real.labels == label)[0]] for label in labels}
     return _diversity(pipe, extractor, real, prompts, progress, "diversity")
@@ -255,10 +255,10 @@ def named_diversity(
     progress: Progress,
     share: int = 50,
 ) -> dict[str, float]:
-    """The same of prompts that name a style, over the same: the label's real pictures across all styles.
+    """The same of prompts that name a style, over the same: the label's real images across all styles.
 
     Returns:
-        Nothing where no prompt of a label with several real pictures names a style.
+        Nothing where no prompt of a label with several real images names a style.
     """
     rows = asked.rows[names_style(real.prompts[asked.rows], real.styles[asked.rows])]
     prompts = {}
@@ -279,17 +279,17 @@ def _diversity(pipe, extractor, real: Gallery, prompts: dict[str, str], progress
 
 
 def _spread_labels(real: Gallery, rows: np.ndarray, count: int) -> list[str]:
-    """Labels of the rows that have several real pictures, in the rows' order."""
+    """Labels of the rows that have several real images, in the rows' order."""
     labels = list(dict.fromkeys(real.labels[rows]))
     return [label for label in labels if (real.labels == label).sum() > 1][:count]
 
 
 def copies(real: Gallery, asked: Questions, raw: np.ndarray) -> dict[str, float]:
-    """How many pictures lie nearer to a training picture than two real ones of one concept and style to each other?
+    """How many images lie nearer to a training image than two real ones of one concept and style to each other?
 
-    Than the median of these, that is; and training pictures are those of the gallery, without skin tones or recolours.
-    `copies_real` is the same share of the split's real pictures, each without itself. Both are no numbers where there
-    are no two real pictures of one concept and style.
+    Than the median of these, that is; and training images are those of the gallery, without skin tones or recolours.
+    `copies_real` is the same share of the split's real images, each without itself. Both are no numbers where there
+    are no two real images of one concept and style.
     """
     train = np.flatnonzero(real.splits == "train")
     if np.isnan(real.variant_distance):
@@ -307,11 +307,11 @@ def copies(real: Gallery, asked: Questions, raw: np.ndarray) -> dict[str, float]
 def reference_following(
     pipe: MultimodalGANPipeline, extractor: FeatureExtractor, real: Gallery, count: int, progress: Progress
 ) -> dict[str, float]:
-    """Given a label's name and a reference of style S that shows another label: is the nearest real picture of that
+    """Given a label's name and a reference of style S that shows another label: is the nearest real image of that
     label the one of style S? Asked of labels with at least three styles.
 
     Returns:
-        The share, beside what chance gives and what the real pictures of another label in style S reach as they are;
+        The share, beside what chance gives and what the real images of another label in style S reach as they are;
         no numbers where no label has three styles.
     """
     rng = np.random.default_rng(11)
@@ -344,10 +344,10 @@ def reference_following(
 def unseen_style_scores(
     pipe: MultimodalGANPipeline, extractor: FeatureExtractor, real: Gallery, count: int, progress: Progress
 ) -> dict[str, float]:
-    """Pictures in a style that the model never saw: a label's name, and one reference of that style with another label.
+    """Images in a style that the model never saw: a label's name, and one reference of that style with another label.
 
     Retrieval, and how often the style was followed: by the drawings, by the references as they are, and by real
-    pictures in skin tones.
+    images in skin tones.
     """
     asked = questions(real, UNSEEN_STYLE, count)
     rng = np.random.default_rng(17)
@@ -396,11 +396,11 @@ def unseen_style_scores(
 def reconstruction(
     pipe: MultimodalGANPipeline, extractor: FeatureExtractor, paths: list[str], progress: Progress
 ) -> dict[str, float]:
-    """What the autoencoder keeps of pictures it never saw.
+    """What the autoencoder keeps of images it never saw.
 
     Returns:
-        `psnr`: the mean over pictures in dB, of premultiplied RGBA at the model's size; `judge`: the mean distance of
-        the extractor's features of length 1 (0 to 1.41) between a picture and its reconstruction.
+        `psnr`: the mean over images in dB, of premultiplied RGBA at the model's size; `judge`: the mean distance of
+        the extractor's features of length 1 (0 to 1.41) between an image and its reconstruction.
     """
     psnrs, before, after = [], [], []
     for path in progress(paths, "reconstructions"):

@@ -1,4 +1,4 @@
-"""What the captioner is worth: does it name unseen pictures, and does it beat the nearest training caption?"""
+"""What the captioner is worth: does it name unseen images, and does it beat the nearest training caption?"""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def token_f1(said: str, right: str) -> float:
 
 
 def named(pipe: MultimodalGANPipeline, images: Sequence[Image.Image], names: Sequence[str]) -> np.ndarray:
-    """bool [n], whether the most probable caption of each picture has its name as label."""
+    """bool [n], whether the most probable caption of each image has its name as label."""
     styles = list(pipe.config.styles)
     said = pipe.describe(list(images), num_captions=1)
     best = [label_of(captions[0].text, styles) if captions else "" for captions in said]
@@ -51,19 +51,19 @@ def caption_scores(
     count: int = ASKED,
     progress: Progress = lambda things, what: things,
 ) -> dict[str, float]:
-    """Ask the captioner for the captions of pictures that it never saw.
+    """Ask the captioner for the captions of images that it never saw.
 
-    A picture's label is its first caption. Beside the captioner stands the caption of the nearest picture of `train`:
+    An image's label is its first caption. Beside the captioner stands the caption of the nearest image of `train`:
     in the tokens of the frozen CNN, place by place, each channel standardised, by cosine, which finds more labels than
     the tokens' mean.
 
     Args:
         train: the split that the captioner was trained on; plain: its reference tokens [N, grid, D].
-        held_out: the pictures to ask for; `count` of them are drawn by a fixed seed.
+        held_out: the images to ask for; `count` of them are drawn by a fixed seed.
 
     Returns:
         `exact_label`, `label_in_top_5`, `token_f1` (of the labels) and, where there are styles, `exact_style`, and the
-        first, the third and the fourth of the nearest picture as `nearest_...`; `pictures`, how many were asked for.
+        first, the third and the fourth of the nearest image as `nearest_...`; `pictures`, how many were asked for.
     """
     styles = sorted({*pipe.config.styles, *train["style"], *held_out["style"]} - {""})
     rows = np.random.default_rng(17).permutation(len(held_out))[:count]
@@ -130,7 +130,7 @@ def table(scores: dict[str, float], split: str) -> str:
 
 
 def captioned(pipe: MultimodalGANPipeline, data: datasets.Dataset, columns: int = 5, side: int = 220) -> Image.Image:
-    """A sheet of pictures with the captioner's best caption under each."""
+    """A sheet of images with the captioner's best caption under each."""
     images = [open_image_at(one["path"]) for one in data["image"]]
     sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * side), "white")
     pen = ImageDraw.Draw(sheet)

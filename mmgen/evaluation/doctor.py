@@ -47,7 +47,7 @@ class Finding:
         names: the pairs it is about; of duplicates the copies; none if it is about the draft as a whole.
         sentence: for the person.
         remedy: the label of the button that mends it, or None.
-        partners: for duplicates, the picture that each is a copy of.
+        partners: for duplicates, the image that each is a copy of.
         captions: for captions that are too long, what would be left of each.
     """
 
@@ -61,7 +61,7 @@ class Finding:
 
 @dataclass
 class Embeddings:
-    """Of pictures by pair name, float32 [D]; of captions that are not empty by their text, float32 [W], of length 1."""
+    """Of images by pair name, float32 [D]; of captions that are not empty by their text, float32 [W], of length 1."""
 
     images: dict[str, np.ndarray] = field(default_factory=dict)
     captions: dict[str, np.ndarray] = field(default_factory=dict)
@@ -148,7 +148,7 @@ def _copies(pairs: list[Pair], features: dict[str, np.ndarray], looks: dict[str,
     if len(pairs) < 2:
         return {}
     look = np.stack([looks[pair.name] for pair in pairs])
-    # A picture that was scaled down on its way in counts with the size it came in.
+    # An image that was scaled down on its way in counts with the size it came in.
     sizes = np.array([pair.scaled_from or tuple(row[:2]) for pair, row in zip(pairs, look, strict=True)], dtype=float)
     copies = find_copies(np.stack([features[pair.name] for pair in pairs]), look[:, 2:], sizes)
     return {pairs[copy].name: pairs[kept].name for copy, kept in sorted(copies.items())}

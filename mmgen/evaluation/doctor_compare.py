@@ -1,4 +1,4 @@
-"""Pairs compared with each other: which pictures are copies, and which captions sit oddly on their picture."""
+"""Pairs compared with each other: which images are copies, and which captions sit oddly on their image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 BLOCK = 1000
 SAME_FEATURES, SAME_PIXELS = 0.94, 1.0
-"""Cosine of the features above, and mean difference of 16x16 pictures (of 255) below which two pictures are copies.
+"""Cosine of the features above, and mean difference of 16x16 images (of 255) below which two images are copies.
 
 Of 25 emoji and 25 drawings, saved again as JPEG of quality 85 or WebP of quality 80, all are found, at JPEG 50 nine in
 ten, and cropped by 2% none. Of the 1.1 million pairs of 1,500 different emoji 7 are taken for copies, which a person
@@ -17,7 +17,7 @@ STRAY_FROM = 8
 
 
 def find_copies(features: np.ndarray, looks: np.ndarray, sizes: np.ndarray) -> dict[int, int]:
-    """Which pictures are near-copies of another, by the CNN's features and by pixels both.
+    """Which images are near-copies of another, by the CNN's features and by pixels both.
 
     Args:
         features: float32 [N, D].
@@ -25,7 +25,7 @@ def find_copies(features: np.ndarray, looks: np.ndarray, sizes: np.ndarray) -> d
         sizes: float32 [N, 2], width and height.
 
     Returns:
-        the number of each copy with that of the picture to keep, which is the largest, and the first of those as large.
+        the number of each copy with that of the image to keep, which is the largest, and the first of those as large.
     """
     order = np.lexsort((np.arange(len(sizes)), -sizes.prod(1)))  # The one to keep comes before its copies.
     unit = _unit(features)[order]
@@ -54,11 +54,11 @@ def find_copies(features: np.ndarray, looks: np.ndarray, sizes: np.ndarray) -> d
 
 
 def caption_outliers(features: np.ndarray, captions: np.ndarray) -> list[int]:
-    """Pairs whose picture's neighbours among the pictures are not the neighbours of its caption among the captions.
+    """Pairs whose image's neighbours among the images are not the neighbours of its caption among the captions.
 
-    Words and pictures have no space in common here, so each pair is judged by what it is near to in either: the
-    correlation of its likenesses to all others, plus the mean likeness of its nearest pictures' captions, plus that of
-    its nearest captions' pictures.
+    Words and images have no space in common here, so each pair is judged by what it is near to in either: the
+    correlation of its likenesses to all others, plus the mean likeness of its nearest images' captions, plus that of
+    its nearest captions' images.
 
     Measured on emoji, a tenth of whose captions were swapped among each other (share of the swapped that are found,
     and share of what is found that is swapped): of 20 emoji 0.12 and 0.55, of 60 0.2 and 0.7, of 300 0.3 and 0.85. Of

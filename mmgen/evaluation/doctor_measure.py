@@ -1,6 +1,6 @@
-"""What the model's own networks see of a draft's pictures and captions, kept on disk by content.
+"""What the model's own networks see of a draft's images and captions, kept on disk by content.
 
-A picture or caption that was measured once is not measured again, whatever else of the draft has changed.
+An image or caption that was measured once is not measured again, whatever else of the draft has changed.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmgen.data.draft import Pair
+from mmgen.data.shards import pixel_stamp
 from mmgen.errors import UserError
-from mmgen.images import from_uint8, open_image, psnr, square
+from mmgen.images import HEAD, from_uint8, open_image, pixel_version, psnr, square
 from mmgen.io import read_json, replacing, write_json
 from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_view, text_tokens
 from mmgen.pipeline import MultimodalGANPipeline
 
 BATCH = 16
-SAVE_EVERY = 1000  # pictures, so that an examination that is cut short need not begin again
+SAVE_EVERY = 1000  # images, so that an examination that is cut short need not begin again
 TRIALS = 64
-"""Pictures that the autoencoder is tried on at most; it takes longer than all else."""
+"""Images that the autoencoder is tried on at most; it takes longer than all else."""
 
 Progress = Callable[[float, str], None]
 
@@ -60,18 +61,18 @@ class Store:
 
 
 def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
-    """A digest of each picture's bytes by name; read again only where the file's size or time has changed.
+    """A digest of each image's bytes, and of how they are read, by name; made again only where the file has changed.
 
-    A picture that is not there any more, or cannot be read, is left out.
+    An image that is not there any more, or cannot be read, is left out.
     """
     file = folder / "contents.json"
     known = read_json(file)
     keys, stamps = {}, {}
     for pair in pairs:
         try:
-            status = pair.path.stat()
-            stamp = f"{pair.name}|{status.st_size}|{status.st_mtime_ns}"
-            keys[pair.name] = stamps[stamp] = known.get(stamp) or _digest(pair.path.read_bytes())
+            path = str(pair.path)
+            stamp = pair.name + pixel_stamp(path).removeprefix(path)
+            keys[pair.name] = stamps[stamp] = known.get(stamp) or _content_key(pair.path.read_bytes())
         except OSError:
             continue
     if stamps != known:
@@ -85,15 +86,15 @@ def content_keys(pairs: list[Pair], folder: Path) -> dict[str, str]:
 def measure_images(
     pairs: list[Pair], keys: dict[str, str], pipe: MultimodalGANPipeline, folder: Path, on_progress: Progress
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What the CNN makes of the pictures, and what they look like.
+    """What the CNN makes of the images, and what they look like.
 
     Args:
-        keys: the content of each picture by pair name.
+        keys: the content of each image by pair name.
         on_progress: takes 0 to 1.
 
     Returns:
-        by pair name: float32 [D], the means of the stride-32 and the stride-16 map; and float32 [1026], the picture's
-        width and height in pixels, and its 16x16 premultiplied RGBA, 0 to 255. Pictures that cannot be read are left
+        by pair name: float32 [D], the means of the stride-32 and the stride-16 map; and float32 [1026], the image's
+        width and height in pixels, and its 16x16 premultiplied RGBA, 0 to 255. Images that cannot be read are left
         out.
     """
     processor = pipe.image_processor
@@ -137,7 +138,7 @@ def measure_images(
 def measure_restored(
     pairs: list[Pair], keys: dict[str, str], pipe: MultimodalGANPipeline, folder: Path, on_progress: Progress
 ) -> dict[str, float]:
-    """How well the autoencoder gives back pictures: PSNR in dB over premultiplied RGBA, by name of at most `TRIALS`."""
+    """How well the autoencoder gives back images: PSNR in dB over premultiplied RGBA, by name of at most `TRIALS`."""
     store = Store(folder / f"restored-{weights_key(pipe.autoencoder)}.npz")
     readable = [pair for pair in pairs if pair.name in keys]
     tried = sorted(readable, key=lambda pair: keys[pair.name])[:TRIALS]  # By content: the same ones after an edit.
@@ -188,6 +189,11 @@ def weights_key(model: nn.Module) -> str:
 def _bytes(model: nn.Module) -> Iterator[bytes]:
     for value in model.state_dict().values():
         yield value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _content_key(content: bytes) -> str:
+    version = pixel_version(content[:HEAD])
+    return _digest(content, *([str(version).encode()] if version > 1 else []))
 
 
 def _digest(*parts: bytes) -> str:

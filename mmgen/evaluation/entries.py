@@ -1,4 +1,4 @@
-"""Entries of a model's memory as pictures."""
+"""Entries of a model's memory as images."""
 
 from __future__ import annotations
 

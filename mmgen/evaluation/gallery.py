@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmgen.data.shards import file_of, open_image_at
+from mmgen.data.shards import open_image_at, pixel_stamp
 from mmgen.datasets import composed, recolour, synthetic_styles
 from mmgen.evaluation.distances import squared_distances
 from mmgen.evaluation.features import SIZE, FeatureExtractor
@@ -147,8 +146,7 @@ def features_of(
 
 
 def _key(path: str) -> int:
-    stat = os.stat(file_of(path))
-    return int.from_bytes(hashlib.sha256(f"{path}|{stat.st_size}|{stat.st_mtime_ns}".encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(pixel_stamp(path).encode()).digest()[:8], "little")
 
 
 def _write(file: Path, known: dict[int, np.ndarray]) -> None:

@@ -21,9 +21,9 @@ from mmgen.pipeline import MemoryShare, MultimodalGANPipeline
 
 
 def looked_up(memory: Memory, real: Gallery, found: Sequence[Sequence[MemoryShare]]) -> np.ndarray:
-    """bool [n, N]: which real pictures each of n prompts looked up.
+    """bool [n, N]: which real images each of n prompts looked up.
 
-    An entry is a real picture whose first caption and style are its own. One in a skin tone is also the picture
+    An entry is a real image whose first caption and style are its own. One in a skin tone is also the image
     without, of the same concept and style, which stands for it in the gallery.
     """
     texts, styles = memory.config.texts, memory.config.styles
@@ -62,7 +62,7 @@ def memory_scores(
         found: what each of them looked up, or more.
         raw: features of their drawings, or of more.
         left_out: [n, N] as `looked_up` gives it, or more.
-        others: rows of real pictures for the Fréchet distances.
+        others: rows of real images for the Fréchet distances.
 
     Returns:
         Nothing for a model without a memory, or where nothing was found in it.

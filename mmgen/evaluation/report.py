@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmgen.data.folder import load_pairs
+from mmgen.data.folder import load_and_tell
 from mmgen.data.splits import UNSEEN_LABELS, UNSEEN_PAIRS, UNSEEN_STYLE
 from mmgen.errors import UserError
 from mmgen.evaluation import bench
@@ -33,23 +33,25 @@ def evaluate(
     splits: Iterable[str] = SPLITS,
     progress: Progress = lambda things, what: things,
     second: FeatureExtractor | None = None,
+    tell: Callable[[str], object] = lambda line: None,
 ) -> dict:
     """Ask everything.
 
     Args:
-        extractor: what the pictures are seen by.
+        extractor: what the images are seen by.
         data: the data set whose splits are asked.
         photographs: a data set with a split `test` of which the autoencoder saw nothing, or None.
-        cache: folder for what is seen of the real pictures.
+        cache: folder for what is seen of the real images.
         count: prompts a split.
         splits: those of `ALL_SPLITS` that are wanted; the ones that the data lacks are left out.
         second: another extractor, which is asked for its opinion of the first drawings of a split, or None.
+        tell: takes what was taken, guessed and left out of the data sets, line by line.
 
     Raises:
         UserError: a data set cannot be read, has none of the splits, or `photographs` has no split `test`.
     """
-    pairs = load_pairs(data)
-    others = load_pairs(photographs, need_text=False) if photographs else {}
+    pairs = load_and_tell(data, tell)
+    others = load_and_tell(photographs, tell, need_text=False) if photographs else {}
     if photographs and "test" not in others:
         raise UserError(f"{photographs} has no split test; it has {', '.join(others)}. Name one of them test.")
     splits = list(splits)

@@ -17,14 +17,14 @@ CANDIDATES = 100
 
 @dataclass
 class Questions:
-    """The prompts of one split: rows of the gallery, each with the seed of its picture."""
+    """The prompts of one split: rows of the gallery, each with the seed of its image."""
 
     rows: np.ndarray
     seeds: np.ndarray
 
 
 def questions(real: Gallery, split: str, count: int) -> Questions:
-    """`count` prompts of a split, each with a seed of its own: its pictures in a shuffled order, again and again."""
+    """`count` prompts of a split, each with a seed of its own: its images in a shuffled order, again and again."""
     rows = np.flatnonzero(real.splits == split)
     order = np.random.default_rng(7).permutation(rows)
     return Questions(np.resize(order, count), np.arange(count) + 1000)
@@ -37,10 +37,10 @@ def draw(
     found: list[list[MemoryShare]] | None = None,
     **options,
 ) -> Iterable[Image.Image]:
-    """One picture for each prompt and seed.
+    """One image for each prompt and seed.
 
     Args:
-        found: a list that is given of each picture the entries of the memory that were looked up for it.
+        found: a list that is given of each image the entries of the memory that were looked up for it.
         options: for the pipeline, but for `output_type`.
     """
     for prompt, seed in zip(prompts, seeds, strict=True):
@@ -71,14 +71,14 @@ def retrieval(
     without_style: np.ndarray | None = None,
     left_out: np.ndarray | None = None,
 ) -> Ranks:
-    """Of 100 labels, the right one and 99 drawn by the seed: whose nearest real picture is nearest to each vector?
+    """Of 100 labels, the right one and 99 drawn by the seed: whose nearest real image is nearest to each vector?
 
-    A question whose label has no real picture left is not asked.
+    A question whose label has no real image left is not asked.
 
     Args:
         vectors: [n, D] as `Gallery.compare` gives them; labels: [n] the right ones.
-        without_style: [n] a style whose real pictures do not count, for each vector.
-        left_out: bool [n, N], other real pictures that do not count.
+        without_style: [n] a style whose real images do not count, for each vector.
+        left_out: bool [n, N], other real images that do not count.
     """
     rng = np.random.default_rng(seed)
     known, number = np.unique(real.labels.astype(str), return_inverse=True)
@@ -109,11 +109,11 @@ def names_style(prompts: Iterable[str], styles: Iterable[str]) -> np.ndarray:
 def style_followed(
     real: Gallery, vectors: np.ndarray, labels: np.ndarray, styles: np.ndarray, left_out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Among all real pictures of its label, is the nearest to each vector one of the wanted style?
+    """Among all real images of its label, is the nearest to each vector one of the wanted style?
 
     Args:
         vectors: [n, D] as `Gallery.compare` gives them; labels, styles: [n] the wanted ones.
-        left_out: bool [n, N], real pictures that do not count.
+        left_out: bool [n, N], real images that do not count.
 
     Returns:
         [n] whether, 1 or 0, and [n] what chance gives, one of the styles that are left; no numbers where fewer than two

@@ -1,4 +1,4 @@
-"""Sheets of pictures: the quickest honest look at a model."""
+"""Sheets of images: the quickest honest look at a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def grid(
     gap: int = 4,
     enlarge: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> Image.Image:
-    """Lay pictures row by row on white, each fitted into a cell; smaller ones are made larger by `enlarge`.
+    """Lay images row by row on white, each fitted into a cell; smaller ones are made larger by `enlarge`.
 
     Raises:
         UserError: the sheet would have more than `MAX_PIXELS`.
@@ -62,7 +62,7 @@ def comparison(
     columns: int = 12,
     scale: float | None = None,
 ) -> tuple[Image.Image, list[str]]:
-    """Real pictures above generated ones, for `count` rows of a split spread evenly over its concepts.
+    """Real images above generated ones, for `count` rows of a split spread evenly over its concepts.
 
     Between them, where the model has a memory, is the entry that each looked up whose label is nearest to the words, as
     it is; a gap where none was found. Each is drawn from its second caption where it has one (for emoji the plain label
@@ -95,13 +95,13 @@ def comparison(
 def seeds_sheet(
     pipe: MultimodalGANPipeline, prompts: Sequence[str], seeds: int, seed: int, scale: float | None = None
 ) -> Image.Image:
-    """A row for each prompt: its pictures of `seeds` seeds, the first of which is `seed`."""
+    """A row for each prompt: its images of `seeds` seeds, the first of which is `seed`."""
     images = [image for prompt in prompts for image in pipe(prompt, seed=seed, num_images=seeds).images]
     return grid(images, seeds, cell_of(pipe, scale), enlarge=Image.Resampling.NEAREST)
 
 
 def cell_of(pipe: MultimodalGANPipeline, scale: float | None) -> int:
-    """Side in pixels at which a picture is shown: 128, or so many times the side at which it is drawn."""
+    """Side in pixels at which an image is shown: 128, or so many times the side at which it is drawn."""
     return 128 if scale is None else max(1, round(pipe.image_size * scale))
 
 

@@ -1,14 +1,14 @@
-"""The bench of completed sets: some pictures of a style that the model never saw are given, and other labels asked for.
+"""The bench of completed sets: some images of a style that the model never saw are given, and other labels asked for.
 
 Two questions to each drawing, both by a feature extractor that had no part in the model. Label@1: of 100 labels, real
-pictures in that very style, is the right one nearest? A copy of a given picture has another label, and is wrong. Style
-followed: among all real pictures of the label, is that of the style nearest? A copy of what the memory brought is of
+images in that very style, is the right one nearest? A copy of a given image has another label, and is wrong. Style
+followed: among all real images of the label, is that of the style nearest? A copy of what the memory brought is of
 another style, and is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmgen.data.folder import load_pairs
+from mmgen.data.folder import load_and_tell
 from mmgen.data.shards import open_image_at
 from mmgen.data.splits import UNSEEN_STYLE
 from mmgen.errors import UserError
@@ -29,7 +29,7 @@ from mmgen.evaluation.retrieval import draw, mean_of, retrieval, style_followed
 from mmgen.pipeline import MAX_REFERENCES, MultimodalGANPipeline
 
 GIVEN = (5, 20, 50)
-"""Pictures of the style that are given; as far as the style has more."""
+"""Images of the style that are given; as far as the style has more."""
 
 ASKED = 200
 """Labels that are asked for, at most."""
@@ -48,21 +48,23 @@ def evaluate_style_set(
     cache: Path,
     count: int = ASKED,
     progress: Progress = lambda things, what: things,
+    tell: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Any]:
     """Ask for what is missing from sets in one style.
 
     Args:
-        data: the data set whose real pictures are compared with; its split `unseen_style` is the style.
+        data: the data set whose real images are compared with; its split `unseen_style` is the style.
         own: another data set, of one style, to be completed instead; its labels are to be found in `data` too.
-        cache: folder for what is seen of the real pictures.
+        cache: folder for what is seen of the real images.
         count: labels asked for.
+        tell: takes what was taken, guessed and left out of the data sets, line by line.
 
     Raises:
-        UserError: a data set cannot be read, has too few pictures or several styles, or the model has no memory.
+        UserError: a data set cannot be read, has too few images or several styles, or the model has no memory.
     """
-    splits = dict(load_pairs(data))
+    splits = dict(load_and_tell(data, tell))
     if own is not None:
-        splits[SET] = _one_style(own)
+        splits[SET] = _one_style(own, tell)
     real = gallery(splits, extractor, cache, progress)
     split = UNSEEN_STYLE if own is None else SET
     if not (real.splits == split).any():
@@ -73,9 +75,9 @@ def evaluate_style_set(
     return {"style_set": scores, "judge": f"{extractor.name} at {SIZE} px"}
 
 
-def _one_style(folder: Path) -> datasets.Dataset:
-    """All pictures of a data set of one style, which is called by the folder's name."""
-    rows = datasets.concatenate_datasets(list(load_pairs(folder).values()))
+def _one_style(folder: Path, tell: Callable[[str], object]) -> datasets.Dataset:
+    """All images of a data set of one style, which is called by the folder's name."""
+    rows = datasets.concatenate_datasets(list(load_and_tell(folder, tell).values()))
     styles = sorted(set(rows["style"]))
     if len(styles) > 1:
         raise UserError(f"{folder} has several styles ({', '.join(styles)[:200]}). Give a data set of one.")
@@ -90,13 +92,13 @@ def style_set_scores(
     count: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """The two shares for each number of given pictures and for what there was before.
+    """The two shares for each number of given images and for what there was before.
 
     Returns:
         `style`, `asked`, `labels` (among which one is found), `style_followed_chance`, and in `rows` by name
         `label_at_1` and `style_followed`: `given_5` and so on; `memory_entry`, the best entry of the memory as it is;
-        `references`, the label's words with up to four of the given pictures as references; `other_style`, real
-        pictures of the label in another style.
+        `references`, the label's words with up to four of the given images as references; `other_style`, real
+        images of the label in another style.
     """
     styles = real.styles[real.splits == split].astype(str)
     names, counts = np.unique(styles, return_counts=True)
@@ -104,7 +106,7 @@ def style_set_scores(
     own = np.flatnonzero((real.splits == split) & (real.styles == style))
     order = np.random.default_rng(19).permutation(own)
     _, first = np.unique(real.labels[order].astype(str), return_index=True)
-    order = order[np.sort(first)]  # One picture a label.
+    order = order[np.sort(first)]  # One image a label.
     given = [number for number in GIVEN if number <= len(order) - 2]
     if not given:
         raise UserError(
@@ -169,7 +171,7 @@ def _best_entries(pipe: MultimodalGANPipeline, asked: Sequence[str]) -> list[int
 
 
 def _other_styles(real: Gallery, labels: np.ndarray, style: str) -> np.ndarray:
-    """[n] to each label a row of a real picture in another style, -1 where there is none."""
+    """[n] to each label a row of a real image in another style, -1 where there is none."""
     rng = np.random.default_rng(23)
     found = [np.flatnonzero((real.labels == label) & (real.styles != style)) for label in labels]
     return np.array([int(rng.choice(rows)) if len(rows) else -1 for rows in found])

@@ -1,1 +1,1 @@
-"""Publishing checkpoints on the Hugging Face Hub, and loading them from there or from a folder."""
+"""Publishing checkpoints and Spaces on the Hugging Face Hub."""

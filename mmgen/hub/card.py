@@ -9,20 +9,23 @@ import math
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
+from huggingface_hub import CardData, RepoCard
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from safetensors import safe_open
 
 from mmgen.data.words import decode
 from mmgen.errors import UserError
-from mmgen.hub.index import read_index
 from mmgen.hub.licences import OTHER, strictest
+from mmgen.loading.index import read_index
 from mmgen.parts import EVALUATION, INDEX, PARTS, SAMPLES, TRAINING_LOG
 
 TAGS = ("text-to-image", "gan", "mmgen")
 _MARK = "<!-- From here on written by `python -m mmgen publish`, anew each time. -->"
-_HEAD = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_FIRST_LINE = re.compile(r"\A---[ \t]+(?=\r?\n)")  # Spaces in it are more than the Hub's client takes.
 _IMAGE = re.compile(r"!\[[^\]\n]*\]\(([\w][\w. -]*\.(?:png|jpe?g|webp))\)")
 _ROWS = 6
 _MAX_SOURCES = 200
@@ -66,8 +69,12 @@ def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captio
         sections += [_parts(checkpoint), _data(training, base), _training(checkpoint, training)]
     sections.append(_memory(origins, str(metadata["license"])))
     sections.append(_evaluation(read_description(checkpoint / EVALUATION)))
-    head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
-    return "\n\n".join([f"---\n{head}---", *filter(None, [brought, *sections])]) + "\n"
+    return with_metadata(metadata, "\n\n".join(filter(None, [brought, *sections])))
+
+
+def with_metadata(metadata: dict[str, Any], text: str) -> str:
+    """A card of the Hub: its metadata as YAML, and its text."""
+    return f"---\n{CardData(**metadata).to_yaml()}\n---\n\n{text}\n"
 
 
 def images_of(text: str) -> list[str]:
@@ -97,14 +104,14 @@ def _brought(file: Path) -> tuple[dict, str]:
     if not file.is_file():
         return {}, ""
     try:
-        text = decode(file.read_bytes())[0]
-        head = _HEAD.match(text)
-        metadata = yaml.safe_load(head[1]) if head else {}
-        if not isinstance(metadata or {}, dict):
-            raise ValueError("no names and values")
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = _FIRST_LINE.sub("---", decode(file.read_bytes())[0])
+        metadata, text = {}, content
+        if REGEX_YAML_BLOCK.search(content):
+            found = RepoCard(content)  # Not ModelCard, which changes what it reads, such as evaluation results.
+            metadata, text = found.data.to_dict(), found.text
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:  # Names that are no strings are a TypeError.
         raise UserError(f"The head of {file} is damaged. Mend what stands between its lines of ---.") from error
-    return metadata or {}, text[head.end() if head else 0 :].partition(_MARK)[0].strip()
+    return metadata, text.partition(_MARK)[0].strip()
 
 
 def _introduction(name: str, image_size: int, styles: list[str]) -> str:

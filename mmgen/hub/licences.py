@@ -1,4 +1,4 @@
-"""Which one licence a model names whose memory holds pictures under several."""
+"""Which one licence a model names whose memory holds images under several."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from mmgen.checkpoints import FOLDER, load_pipeline
 from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.hub.card import card, images_of, read_description
-from mmgen.hub.index import PIPELINE
 from mmgen.hub.standalone import standalone
 from mmgen.io import write_json
+from mmgen.loading.index import PIPELINE
 from mmgen.parts import DESCRIPTIONS, INDEX, PARTS, SAMPLES, current_name, read_captions
 
 MAX_SAMPLES = 12

@@ -13,8 +13,8 @@ from typing import Any
 from huggingface_hub import HfApi, constants, get_token
 
 from mmgen.errors import UserError
-from mmgen.hub.explain import explained, passes
-from mmgen.hub.fetch import split_name
+from mmgen.loading.explain import explained, passes
+from mmgen.loading.fetch import split_name
 
 ATTEMPTS = 3
 

@@ -8,11 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from huggingface_hub import constants
 
 from mmgen.checkpoints import default_checkpoint, find_checkpoint, load_pipeline
 from mmgen.errors import UserError
+from mmgen.hub.card import with_metadata
 from mmgen.hub.prepare import place
 from mmgen.hub.send import Parcel, ProgressCallback, PublishedFile, checked_name, checked_token, files_in, send
 from mmgen.parts import FILES
@@ -133,15 +133,14 @@ def space_readme(name: str, checkpoint: str, gradio: str, oauth: bool, hardware:
     }
     if oauth:
         head |= {"hf_oauth": True, "hf_oauth_scopes": [SCOPE]}
-    return f"""---
-{yaml.safe_dump(head, allow_unicode=True, sort_keys=False)}---
-
-# {head["title"]}
+    return with_metadata(
+        head,
+        f"""# {head["title"]}
 
 Type a prompt, drop in reference pictures, and watch a GAN draw while you type. In the Train tab it learns pictures of
 yours; only you reach them, and they are deleted some time after your last visit. It draws with
-`checkpoints/{checkpoint}`, whose README.md tells what it was trained on, and under which licences.
-"""
+`checkpoints/{checkpoint}`, whose README.md tells what it was trained on, and under which licences.""",
+    )
 
 
 def _lay_out(folder: Path, checkpoint: Path) -> None:

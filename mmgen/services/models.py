@@ -14,8 +14,8 @@ from huggingface_hub import constants
 from mmgen.checkpoints import load_pipeline, local_checkpoints
 from mmgen.errors import UserError
 from mmgen.home import home
-from mmgen.hub.fetch import fetch, split_name
 from mmgen.jobs import Jobs
+from mmgen.loading.fetch import fetch, split_name
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.services.folder_watch import FolderWatch
 from mmgen.services.inference import InferenceService

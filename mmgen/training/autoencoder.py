@@ -13,8 +13,10 @@ from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr, to_pil
 from mmgen.models.autoencoder import ImageAutoencoder
 from mmgen.models.encoders import PyramidCNN
+from mmgen.training.common.augment import augment_colours, random_crops
 from mmgen.training.common.config import AutoencoderConfig, RunConfig
 from mmgen.training.common.ema import Ema
+from mmgen.training.common.optimizers import step_with_rate
 from mmgen.training.common.run import Run
 
 
@@ -29,7 +31,7 @@ def train_autoencoder(
     """Train and return the averaged autoencoder, and save it to `output/autoencoder`.
 
     Args:
-        images: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all pictures.
+        images: packed arrays uint8 [N, 4, H, W], premultiplied; one array is drawn with its share of all images.
             The latents are normalised over the first, the data that the generator will learn.
         recipe: what else was asked for, kept in the run's config.json.
     """
@@ -49,7 +51,7 @@ def train_autoencoder(
     run.resume()
     fixed = _fixed_images(images).to(run.device)
     for _ in run.steps():
-        pixels = augment(random_crops(images, run_config.batch_size, config.crop).to(run.device))
+        pixels = augment_colours(random_crops(images, run_config.batch_size, config.crop).to(run.device))
         with run.accelerator.autocast():
             restored = trained(pixels.contiguous(memory_format=torch.channels_last), noise=config.noise).float()
         pixel_loss = F.l1_loss(restored, pixels)
@@ -60,10 +62,7 @@ def train_autoencoder(
         loss = pixel_loss + config.square_weight * square_loss + config.feature_weight * feature_loss
         run.accelerator.backward(loss)
         run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = run.learning_rate(config.learning_rate)
-        optimizer.step()
-        optimizer.zero_grad()
+        step_with_rate([optimizer], run.learning_rate(config.learning_rate))
         ema.update(model, len(pixels) * run.accelerator.num_processes)
         run.log({"l1": pixel_loss, "features": feature_loss, "psnr": psnr(restored.detach(), pixels).mean()})
         if run.due(run_config.sample_every):
@@ -78,45 +77,11 @@ def train_autoencoder(
 
 
 def feature_distance(cnn: PyramidCNN, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Mean relative L1 between features at strides 4, 8 and 16 of RGB pictures [N, 3, H, W] in [-1, 1]."""
+    """Mean relative L1 between features at strides 4, 8 and 16 of RGB images [N, 3, H, W] in [-1, 1]."""
     with torch.no_grad():
         wanted = cnn(theirs)[:3]
     got = cnn(ours)[:3]
     return sum(F.l1_loss(g, w) / w.abs().mean().clamp_min(1e-6) for g, w in zip(got, wanted, strict=True)) / 3
-
-
-def random_crops(images: list[np.ndarray], count: int, crop: int) -> torch.Tensor:
-    """Random crops [count, 4, crop, crop] in [-1, 1]; a third of them are whole pictures scaled down."""
-    sizes = torch.tensor([len(array) for array in images], dtype=torch.float)
-    crops = []
-    for source in torch.multinomial(sizes, count, replacement=True).tolist():
-        array = images[source]
-        index, shape = int(torch.randint(len(array), ())), array.shape[-1]
-        if torch.rand(()) < 1 / 3 and shape > crop:
-            whole = from_uint8(torch.from_numpy(array[index].copy()))
-            crops.append(F.interpolate(whole[None], size=crop, mode="area")[0])
-        else:
-            top, left = (int(torch.randint(shape - crop + 1, ())) for _ in range(2))
-            crops.append(from_uint8(torch.from_numpy(array[index, :, top : top + crop, left : left + crop].copy())))
-    return torch.stack(crops)
-
-
-def augment(pixels: torch.Tensor) -> torch.Tensor:
-    """Show the autoencoder colours and grounds that the data lacks: mirrored, recoloured, laid on a ground.
-
-    A flip for half of the pictures, a permutation of the colour channels for a third, and for a third an opaque
-    ground of one colour.
-    """
-    count, device = len(pixels), pixels.device
-    flip = torch.rand(count, device=device) < 0.5
-    pixels = torch.where(flip.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-    order = torch.arange(4, device=device).repeat(count, 1)
-    for row in torch.nonzero(torch.rand(count) < 1 / 3).flatten().tolist():
-        order[row, :3] = torch.randperm(3, device=device)
-    pixels = torch.gather(pixels, 1, order.view(count, 4, 1, 1).expand_as(pixels))
-    ground = torch.rand(count, 3, 1, 1, device=device) * 2 - 1
-    opaque = torch.cat([composite(pixels, ground), torch.ones_like(pixels[:, 3:])], dim=1)
-    return torch.where((torch.rand(count, device=device) < 1 / 3).view(-1, 1, 1, 1), opaque, pixels)
 
 
 def _fixed_images(images: list[np.ndarray], count: int = 8) -> torch.Tensor:
@@ -127,7 +92,7 @@ def _fixed_images(images: list[np.ndarray], count: int = 8) -> torch.Tensor:
 
 @torch.no_grad()
 def _some_latents(model: ImageAutoencoder, images: list[np.ndarray], device: torch.device) -> torch.Tensor:
-    """Raw latents of up to 512 evenly spread pictures of the first array, the data that the generator will learn."""
+    """Raw latents of up to 512 evenly spread images of the first array, the data that the generator will learn."""
     array = images[0]
     chosen = np.unique(np.linspace(0, len(array) - 1, 512).astype(int))
     batches = np.array_split(chosen, max(1, len(chosen) // 16))

@@ -1,4 +1,4 @@
-"""The whole recipe of a model: from pictures with captions to a checkpoint with its card, in shares of some minutes.
+"""The whole recipe of a model: from images with captions to a checkpoint with its card, in shares of some minutes.
 
     encoders     the default ones, put in place if none are given and there is no base     no share
     autoencoder  trained if none is given and there is no base                             a quarter
@@ -61,7 +61,7 @@ class DefaultRecipe:
         encoders: folder of the encoders; made there where nothing is.
         autoencoder: folder of a trained one.
         width, depth: of a generator without a base.
-        batch_size: pictures a step; None for what suits the device.
+        batch_size: images a step; None for what suits the device.
         autoencoder_share, captioner_share: of the minutes; 0 leaves the captioner away.
         deadline: see `mmgen.training.common.config.RunConfig`; of the GAN's run.
         gan_options, captioner_options: more options of `mmgen train gan` and `mmgen train captioner`.
@@ -268,7 +268,7 @@ def write_card(folder: Path, recipe: DefaultRecipe, stages: Sequence[Stage]) -> 
 
 
 def sources_table(data: Sequence[Path]) -> str:
-    """Pictures, licence and attribution of each style and source that is trained on, as a table."""
+    """Images, licence and attribution of each style and source that is trained on, as a table."""
     counts: Counter[tuple[str, ...]] = Counter()
     for source in data:
         train = load_pairs(source, need_text=False)["train"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
 from mmgen.models.memory import SAME, TEMPERATURE, Retrieved, text_keys, without_style
 from mmgen.pipeline import MultimodalGANPipeline, choose_keys, choose_style, things_of
+from mmgen.training.common.frozen import alike, encode_pieces, text_pieces
 
 _STATE = ("queries", "whole", "has_words", "styles")
 
@@ -81,19 +81,15 @@ class PromptLookup:
 
 
 def _keys(
-    pipe: MultimodalGANPipeline,
-    texts: list[str],
-    batch: int = 256,
-    on_part: Callable[[float], object] = lambda share: None,
+    pipe: MultimodalGANPipeline, texts: list[str], on_part: Callable[[float], object] = lambda share: None
 ) -> torch.Tensor:
     """The keys of T texts [T, D]; texts of like length are read together."""
-    pieces = pipe.tokenizer(texts, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"] if texts else []
+    pieces = text_pieces(pipe.tokenizer, texts)
     keys = torch.zeros(len(texts), pipe.memory.config.key_channels, device=pipe.device)
-    order = sorted(range(len(texts)), key=lambda index: len(pieces[index]))
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        padded = pipe.tokenizer.pad({"input_ids": [pieces[row] for row in rows]}, return_tensors="pt").to(pipe.device)
-        tokens = text_tokens(pipe.text_encoder, padded["input_ids"], padded["attention_mask"])
-        keys[rows] = text_keys(tokens, padded["attention_mask"])
-        on_part(min(1.0, (start + batch) / len(order)))
+    done = 0
+    for rows in alike([len(one) for one in pieces]):
+        some = [pieces[row] for row in rows]
+        keys[torch.from_numpy(rows)] = text_keys(*encode_pieces(pipe.text_encoder, pipe.tokenizer, some, pipe.device))
+        done += len(rows)
+        on_part(done / len(texts))
     return keys

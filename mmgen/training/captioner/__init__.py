@@ -1,1 +1,1 @@
-"""The captioner: GPT-2 learns to read what the fusion makes of pictures and words."""
+"""The captioner: GPT-2 learns to read what the fusion makes of images and words."""

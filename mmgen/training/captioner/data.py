@@ -1,8 +1,8 @@
-"""What the captioner learns from: pictures, words or both, fused by the frozen fusion, and the caption that is right.
+"""What the captioner learns from: images, words or both, fused by the frozen fusion, and the caption that is right.
 
-picture alone      the picture as it is, in a varied view, or as the base itself draws its caption
-words alone        any of the picture's captions
-both               the same picture and caption, or the caption and another picture of the same style
+image alone      the image as it is, in a varied view, or as the base itself draws its caption
+words alone        any of the image's captions
+both               the same image and caption, or the caption and another image of the same style
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from tqdm import tqdm
 from mmgen.data.memmap import cached_memmap
 from mmgen.devices import autocast
 from mmgen.models.decoder import BEGIN, END
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
+from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view
 from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.common.cache import word_batch
+from mmgen.training.common.frozen import encode_pieces, text_pieces
 from mmgen.training.lookup import PromptLookup
 
 KINDS = (0.8, 0.1, 0.1)
-"""Shares of the batches with pictures alone, words alone, and both."""
+"""Shares of the batches with images alone, words alone, and both."""
 
 AS_IT_IS = 0.5
-"""Of the samples with a picture and varied views, how many show it unvaried."""
+"""Of the samples with an image and varied views, how many show it unvaried."""
 
 BATCH = 16
 
 
 def naming(captions: Sequence[str], style: str) -> str:
-    """The caption that the captioner is to give a picture: the first, and its style where it has one.
+    """The caption that the captioner is to give an image: the first, and its style where it has one.
 
     >>> naming(["red apple", "a red apple sticker"], "noto")
     'red apple, noto style'
@@ -81,21 +82,21 @@ class CaptionTokenizer:
 
 @dataclass
 class CaptionDataset:
-    """Everything that samples are made of; N pictures, M drawings.
+    """Everything that samples are made of; N images, M drawings.
 
     Attributes:
         data: the pairs.
-        plain: reference tokens of the pictures, float16 [N, grid, D].
-        views: more of the same pictures, each of that shape.
+        plain: reference tokens of the images, float16 [N, grid, D].
+        views: more of the same images, each of that shape.
         drawings: reference tokens of what the base drew, float16 [M, grid, D], or None.
-        drawn: [M] the picture whose caption was drawn.
+        drawn: [M] the image whose caption was drawn.
         named: N captions with which the captioner is to answer, as pieces.
         bare: the same without the style, for words that do not name it.
         words, offsets: word tokens of some captions, as `mmgen.training.common.cache.cache_words` gives them.
-        read: N arrays, which of those are captions of the picture.
+        read: N arrays, which of those are captions of the image.
         styled: N lists, whether each of these names its style.
-        of_style: style -> its pictures; styles: of each picture.
-        chances: [N] of each picture to be drawn.
+        of_style: style -> its images; styles: of each image.
+        chances: [N] of each image to be drawn.
     """
 
     data: datasets.Dataset
@@ -129,7 +130,7 @@ class Sample:
 
 
 def some_captions(data: datasets.Dataset, count: int, seed: int) -> tuple[list[str], list[list[str]]]:
-    """About `count` different captions of a split, and which of them are each picture's: at least one.
+    """About `count` different captions of a split, and which of them are each image's: at least one.
 
     All of them would take as long to read as the whole training.
     """
@@ -239,7 +240,7 @@ def _show(
 def draw_own(
     pipe: MultimodalGANPipeline, cnn: PyramidCNN, texts: Sequence[str], folder: Path, key: str, seed: int
 ) -> np.ndarray:
-    """Reference tokens float16 [M, grid, D] of the pictures that a pipeline draws of M texts, kept on disk.
+    """Reference tokens float16 [M, grid, D] of the images that a pipeline draws of M texts, kept on disk.
 
     One with a memory looks it up, as it does when it is called.
 
@@ -255,10 +256,7 @@ def draw_own(
         quiet = 0.5 if sys.stderr.isatty() else 30.0
         for start in tqdm(range(0, len(texts), BATCH), desc="drawings", unit="batch", mininterval=quiet):
             some = list(texts[start : start + BATCH])
-            words = pipe.tokenizer(
-                some, truncation=True, max_length=MAX_PROMPT_TOKENS, padding=True, return_tensors="pt"
-            ).to(device)
-            text = text_tokens(pipe.text_encoder, words["input_ids"], words["attention_mask"])
+            text, mask = encode_pieces(pipe.text_encoder, pipe.tokenizer, text_pieces(pipe.tokenizer, some), device)
             nothing = pipe.encode_references(())[None].expand(len(some), -1, -1, -1)
             ones = torch.ones(len(some), device=device)
             z = torch.randn(len(some), noise_channels, generator=generator).to(device)
@@ -268,7 +266,7 @@ def draw_own(
                 found = lookup(rows, torch.zeros(len(some), dtype=torch.bool), generator)
                 remembered = Remembered(found.latents, found.keys, found.likeness, found.weights)
             with autocast(device):
-                fused = pipe.fusion(text, words["attention_mask"], ones, nothing, ones[:, None][:, :0])
+                fused = pipe.fusion(text, mask, ones, nothing, ones[:, None][:, :0])
                 latents = pipe.generator(z, fused, remembered=remembered)
                 pixels = pipe.autoencoder.decode(latents.float()).float().clamp(-1, 1)
             yield slice(start, start + len(some)), reference_tokens(cnn(reference_view(pixels))).half().cpu().numpy()

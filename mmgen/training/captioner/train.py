@@ -1,8 +1,7 @@
-"""Train the captioner: GPT-2 learns to caption what the frozen fusion makes of pictures and words."""
+"""Train the captioner: GPT-2 learns to caption what the frozen fusion makes of images and words."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
-from mmgen.data.memmap import pack_images
+from mmgen.data.memmap import pack_readable
 from mmgen.errors import UserError
 from mmgen.models.decoder import CaptionDecoder
-from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.training.captioner.data import (
     CaptionDataset,
@@ -30,7 +28,10 @@ from mmgen.training.captioner.views import varied_references
 from mmgen.training.common.cache import cache_references, cache_words, digest, weights_digest
 from mmgen.training.common.config import CaptionerConfig, CaptionerRunConfig
 from mmgen.training.common.ema import Ema
+from mmgen.training.common.frozen import frozen_cnn
+from mmgen.training.common.optimizers import step_with_rate
 from mmgen.training.common.run import Run
+from mmgen.training.common.schedules import captioner_rate
 
 
 def prepare_captioner(
@@ -41,6 +42,7 @@ def prepare_captioner(
     device: torch.device,
     gpt2: str | None = None,
     seed: int = 0,
+    on_unreadable: Callable[[str, str], object] = lambda place, sentence: None,
 ) -> tuple[CaptionDecoder, CaptionDataset]:
     """A captioner that has learned nothing yet, and what it is to learn; all that is frozen is computed here, once.
 
@@ -49,19 +51,17 @@ def prepare_captioner(
         data: the training split.
         folder: where the arrays are kept.
         gpt2: a folder or a name on the Hub to take GPT-2 and its tokenizer from; a small new one by default.
+        on_unreadable: told of each image that is left out, as `mmgen.data.memmap.pack_readable` takes it.
 
     Raises:
-        UserError: no picture has a caption, or there is no such GPT-2.
+        UserError: no image has a caption, or there is no such GPT-2.
     """
-    answers = [naming(captions, style) for captions, style in zip(data["captions"], data["style"], strict=True)]
-    kept = [row for row, text in enumerate(answers) if text.strip()]
-    if not kept:
+    data = captioned_rows(data)
+    if not len(data):
         raise UserError("None of these pictures has a caption, so there is nothing to learn. Give pairs with words.")
-    if len(kept) < len(data):
-        data, answers = data.select(kept), [answers[row] for row in kept]
-    images = pack_images(data, pipe.image_size, folder)
-    cnn = PyramidCNN(pipe.image_encoder, pipe.image_processor.image_mean, pipe.image_processor.image_std)
-    skip_neutral_squeeze(cnn)  # Before its digest, as for the other trainings, which so share what they keep.
+    data, images = pack_readable(data, pipe.image_size, folder, on_unreadable)
+    answers = [naming(captions, style) for captions, style in zip(data["captions"], data["style"], strict=True)]
+    cnn = frozen_cnn(pipe.image_encoder, pipe.image_processor)
     key = digest(Path(images.filename).stem.encode(), weights_digest(cnn).encode())
     plain = cache_references(images, cnn, folder, device)
     texts, read = some_captions(data, config.captions, seed)
@@ -87,6 +87,12 @@ def prepare_captioner(
         captioner = from_gpt2(teacher, tokenizer, pieces, longest, **sizes)
     captioner.set_normalisation(torch.from_numpy(plain[:: max(1, len(plain) // 2000)].copy()))
     return captioner, make_dataset(data, pieces, plain, views, own, drawn, words, offsets, read)
+
+
+def captioned_rows(data: datasets.Dataset) -> datasets.Dataset:
+    """The rows of a split that have a caption."""
+    kept = [row for row, text in enumerate(data["text"]) if text.strip()]
+    return data.select(kept) if len(kept) < len(data) else data
 
 
 def from_gpt2(
@@ -167,12 +173,7 @@ def train_captioner(
         loss = captioner.loss(logits, sample.pieces.to(run.device), sample.lengths.to(run.device))
         run.accelerator.backward(loss)
         norm = run.accelerator.clip_grad_norm_(trained.parameters(), 1.0)
-        falling = 0.02 + 0.98 * math.cos(run.progress * math.pi / 2)
-        rate = config.learning_rate * min(1.0, 20 * run.progress + 0.02) * falling
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
+        step_with_rate([optimizer], captioner_rate(config.learning_rate, run.progress))
         ema.update(captioner, run_config.batch_size * run.accelerator.num_processes)
         run.log({"loss": loss, "norm": norm})
         if on_sample and run.is_main and run.due(run_config.sample_every):

@@ -23,9 +23,10 @@ from mmgen.datasets.composed import GROUP as COMPOSED
 from mmgen.devices import autocast
 from mmgen.images import from_uint8
 from mmgen.models.autoencoder import ImageAutoencoder
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, PyramidCNN, reference_tokens, reference_view, text_tokens
+from mmgen.models.encoders import PyramidCNN, reference_tokens, reference_view
 from mmgen.models.memory import text_keys
 from mmgen.phrases import phrases
+from mmgen.training.common.frozen import alike, encode_pieces, text_pieces
 
 CODE_CHANNELS = 8
 BATCH = 32
@@ -250,7 +251,7 @@ def _word_pieces(captions: list[str], tokenizer) -> tuple[np.ndarray, np.ndarray
     """The word pieces of all captions end to end, int32, and where each caption's start, int [M + 1]."""
     pieces, lengths = [], []
     for start in range(0, len(captions), 10_000):
-        ids = tokenizer(captions[start : start + 10_000], truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
+        ids = text_pieces(tokenizer, captions[start : start + 10_000])
         pieces.append(np.array([piece for caption in ids for piece in caption], dtype=np.int32))
         lengths += [len(caption) for caption in ids]
     return np.concatenate(pieces), np.concatenate([[0], np.cumsum(lengths)])
@@ -261,14 +262,13 @@ def _encode_pieces(
     pieces: np.ndarray, offsets: np.ndarray, model: nn.Module, tokenizer, device: torch.device, batch: int = 256
 ) -> Parts:
     """Word pieces -> their tokens float16 [n, W], with their places among the pieces; captions of like length first."""
-    order = np.argsort(np.diff(offsets), kind="stable")
+    lengths = np.diff(offsets)
     quiet = 0.5 if sys.stderr.isatty() else 30.0
-    for start in tqdm(range(0, len(order), batch), desc="captions", unit="batch", mininterval=quiet):
-        places = [np.arange(offsets[index], offsets[index + 1]) for index in order[start : start + batch]]
-        ids = [pieces[place].tolist() for place in places]
-        padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(device)
-        hidden = text_tokens(model, padded["input_ids"], padded["attention_mask"])
-        yield np.concatenate(places), hidden[padded["attention_mask"].bool()].half().cpu().numpy()
+    count = -(-len(lengths) // batch)
+    for rows in tqdm(alike(lengths, batch), total=count, desc="captions", unit="batch", mininterval=quiet):
+        places = [np.arange(offsets[row], offsets[row + 1]) for row in rows]
+        hidden, mask = encode_pieces(model, tokenizer, [pieces[place].tolist() for place in places], device)
+        yield np.concatenate(places), hidden[mask.bool()].half().cpu().numpy()
 
 
 def appearance_codes(references: np.ndarray, concepts: list[str]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Optimizers of the generator: Muon for the regression, Adam against the discriminator.
 
 The regression is an ordinary supervised problem, where orthogonalised updates (Muon, Jordan et al. 2024) of the
-transformer's matrices learn more from each picture than Adam does: after 200 steps of 64 pictures the paired loss
+transformer's matrices learn more from each image than Adam does: after 200 steps of 64 images the paired loss
 stood at 0.587 instead of 0.636, at the same time a step. Against the discriminator Adam without momentum takes over,
 as GANs want it.
 """

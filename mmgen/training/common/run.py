@@ -39,6 +39,7 @@ from mmgen.errors import UserError
 from mmgen.io import read_json, write_json, write_text
 from mmgen.training.common.config import RunConfig
 from mmgen.training.common.control import Control
+from mmgen.training.common.schedules import warmed_and_cooled
 from mmgen.training.common.states import damage
 
 CLOCK = "clock.json"
@@ -186,17 +187,8 @@ class Run:
         return min(1.0, self.step / self.config.steps) if self.config.steps else 0.0
 
     def learning_rate(self, base: float, warmup: int = 100) -> float:
-        """Learning rate at this step: linear warm-up, constant, linear fall over the cooldown.
-
-        By time it falls to a fiftieth, as the time of the last step is not known before.
-        """
-        rate = base * min(1.0, (self.step + 1) / warmup)
-        if self.config.minutes is not None:
-            if self.config.cooldown_share:
-                rate *= min(1.0, (1 - self.progress) / self.config.cooldown_share + 0.02)
-        elif self.config.cooldown and self.config.steps is not None:
-            rate *= min(1.0, (self.config.steps - self.step) / self.config.cooldown)
-        return rate
+        """At this step, as `mmgen.training.common.schedules` says."""
+        return warmed_and_cooled(base, self.step, self.progress, self.config, warmup)
 
     def steps(self) -> Iterator[int]:
         """Yield step numbers; saves between them, and at the end or when the process is told to pause or stop."""

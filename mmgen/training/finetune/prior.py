@@ -18,9 +18,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmgen.devices import autocast
 from mmgen.images import to_pil
-from mmgen.models.encoders import MAX_PROMPT_TOKENS, text_tokens
 from mmgen.models.generator import Remembered
 from mmgen.pipeline import MultimodalGANPipeline
+from mmgen.training.common.frozen import alike, encode_pieces, text_pieces
 from mmgen.training.finetune.presets import PRIOR_KINDS
 from mmgen.training.gan.batch import Batch
 from mmgen.training.lookup import PromptLookup
@@ -176,15 +176,13 @@ def _encode(
     pipe: MultimodalGANPipeline, captions: list[str], on_part: Callable[[float], object] = lambda share: None
 ) -> list[torch.Tensor]:
     """The word tokens of each caption, float16 [T, W]; captions of like length are read together."""
-    pieces = pipe.tokenizer(captions, truncation=True, max_length=MAX_PROMPT_TOKENS)["input_ids"]
-    order = sorted(range(len(captions)), key=lambda index: len(pieces[index]))
+    pieces = text_pieces(pipe.tokenizer, captions)
     tokens: dict[int, torch.Tensor] = {}
-    for start in range(0, len(order), 256):
-        rows = order[start : start + 256]
-        padded = pipe.tokenizer.pad({"input_ids": [pieces[row] for row in rows]}, return_tensors="pt").to(pipe.device)
-        hidden = text_tokens(pipe.text_encoder, padded["input_ids"], padded["attention_mask"]).half().cpu()
-        tokens.update((row, one[: len(pieces[row])].clone()) for row, one in zip(rows, hidden, strict=True))
-        on_part(min(1.0, (start + 256) / len(order)))
+    for rows in alike([len(one) for one in pieces]):
+        hidden, _ = encode_pieces(pipe.text_encoder, pipe.tokenizer, [pieces[row] for row in rows], pipe.device)
+        read = zip(rows.tolist(), hidden.half().cpu(), strict=True)
+        tokens.update((row, one[: len(pieces[row])].clone()) for row, one in read)
+        on_part(len(tokens) / len(captions))
     return [tokens[index] for index in range(len(captions))]
 
 

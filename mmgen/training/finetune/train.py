@@ -27,18 +27,21 @@ from mmgen.errors import UserError
 from mmgen.evaluation.sheets import grid
 from mmgen.images import composite, from_uint8, psnr
 from mmgen.models.autoencoder import GOOD_PSNR, ImageAutoencoder
-from mmgen.models.encoders import PyramidCNN, skip_neutral_squeeze
+from mmgen.models.encoders import PyramidCNN
 from mmgen.models.memory import Memory
 from mmgen.parts import read_captions
 from mmgen.pipeline import MultimodalGANPipeline
-from mmgen.training.autoencoder import augment, feature_distance, random_crops
+from mmgen.training.autoencoder import feature_distance
+from mmgen.training.common.augment import augment_colours, random_crops
 from mmgen.training.common.cache import TrainingCache, build_cache
 from mmgen.training.common.checkpoint import save_checkpoint
 from mmgen.training.common.config import RunConfig
 from mmgen.training.common.control import Control, Halted, is_disk_full
 from mmgen.training.common.ema import Ema
+from mmgen.training.common.frozen import frozen_cnn
 from mmgen.training.common.optimizers import finetuning_optimizer, step_with_rate
 from mmgen.training.common.run import Run, saved_states
+from mmgen.training.common.schedules import finetuning_rate, image_decoder_rate
 from mmgen.training.finetune.prepared import prepare_prior
 from mmgen.training.finetune.presets import choose, sample_kinds
 from mmgen.training.finetune.prior import PriorSampler, mix
@@ -111,9 +114,7 @@ def finetune(
 def _finetune(run_config, settings, base, pipe, data, control) -> Path:
     run = Run(run_config, {**asdict(settings), "base": str(base)}, control)
     pipe.to(run.device)
-    processor = pipe.image_processor
-    cnn = PyramidCNN(copy.deepcopy(pipe.image_encoder), processor.image_mean, processor.image_std).to(run.device)
-    skip_neutral_squeeze(cnn)
+    cnn = frozen_cnn(copy.deepcopy(pipe.image_encoder), pipe.image_processor).to(run.device)
     prepared = _prepare(run, settings, base, pipe, cnn, data)
     image_decoder_learns = settings.tune_autoencoder
     if image_decoder_learns is None:
@@ -158,7 +159,7 @@ def _finetune(run_config, settings, base, pipe, data, control) -> Path:
         if run.progress < share:
             loss = _image_decoder_loss(autoencoder, pipe.autoencoder, cnn, prepared, run, rng)
             run.accelerator.backward(loss)
-            rate = settings.image_decoder_learning_rate * min(1.0, 2 * (1 - run.progress / share))
+            rate = image_decoder_rate(settings.image_decoder_learning_rate, run.progress / share)
             step_with_rate([image_decoder_optimizer], rate)
             run.log({"decoder": loss, "paired": float("nan")})
         else:
@@ -166,7 +167,7 @@ def _finetune(run_config, settings, base, pipe, data, control) -> Path:
             run.accelerator.backward(loss)
             run.accelerator.clip_grad_norm_(model.parameters(), 1.0)
             done = (run.progress - share) / (1 - share)
-            step_with_rate([optimizer], highest * min(1.0, 20 * done + 0.05, 2.5 * (1 - done) + 0.01))
+            step_with_rate([optimizer], finetuning_rate(highest, done))
             ema.update(model, run.config.batch_size)
             run.log({"decoder": float("nan"), "paired": loss})
         if watch.is_due():
@@ -252,7 +253,7 @@ def _generator_loss(
 def _image_decoder_loss(autoencoder, original, cnn, prepared: FinetuneData, run: Run, rng) -> torch.Tensor:
     """On crops of the pictures as in `mmgen.training.autoencoder`; on the base's drawings it stays itself."""
     crop = min(128, prepared.images.shape[-1])
-    pixels = augment(random_crops([prepared.images], 12, crop).to(run.device))
+    pixels = augment_colours(random_crops([prepared.images], 12, crop).to(run.device))
     with torch.no_grad(), run.accelerator.autocast():
         latents = autoencoder.raw_encode(pixels.contiguous(memory_format=torch.channels_last)).float()
     wanted = pixels

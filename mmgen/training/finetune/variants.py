@@ -1,38 +1,37 @@
-"""Augmented copies of a person's few pictures, so that the model learns the thing and not its pixels."""
+"""Augmented copies of a person's few images, so that the model learns the thing and not its pixels."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from mmgen.data.memmap import cached_memmap
 from mmgen.images import from_uint8
+from mmgen.training.common.augment import vary_copy
 
 ENOUGH = 400
-"""From so many pictures on, none is repeated."""
+"""From so many images on, none is repeated."""
 
 MAX_VARIANTS = 8
 
 
 def variants_each(images: int) -> int:
-    """How many pictures to make of each, the original among them."""
+    """How many images to make of each, the original among them."""
     return max(1, min(MAX_VARIANTS, ENOUGH // images))
 
 
 def write_variants(images: np.ndarray, seed: int, on_part: Callable[[], object] = lambda: None) -> np.ndarray:
-    """Lay `variants_each` rounds of the pictures end to end: the originals, then varied ones.
+    """Lay `variants_each` rounds of the images end to end: the originals, then varied ones.
 
     Args:
-        images: packed pictures, a memory map uint8 [N, 4, S, S], premultiplied.
+        images: packed images, a memory map uint8 [N, 4, S, S], premultiplied.
         on_part: as `mmgen.data.memmap.cached_memmap` takes it.
 
     Returns:
-        A memory map uint8 [rounds * N, 4, S, S] in a file beside it; the pictures themselves where there is one round.
+        A memory map uint8 [rounds * N, 4, S, S] in a file beside it; the images themselves where there is one round.
 
     Raises:
         UserError: the disk is full.
@@ -47,24 +46,8 @@ def write_variants(images: np.ndarray, seed: int, on_part: Callable[[], object] 
         generator = torch.Generator().manual_seed(seed)
         for row in range(len(images), rounds * len(images)):
             pixels = from_uint8(torch.from_numpy(images[row % len(images)].copy()))
-            varied = ((vary(pixels, generator) + 1) * 127.5).round().byte().numpy()
+            varied = ((vary_copy(pixels, generator) + 1) * 127.5).round().byte().numpy()
             yield slice(row, row + 1), varied[None]
 
     file = source.with_name(f"{source.stem}-x{rounds}-{seed}.npy")
     return cached_memmap(file, rounds * len(images), rows(), on_part)
-
-
-def vary(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """One picture [4, S, S] in [-1, 1], premultiplied, turned by up to 8 degrees, scaled by up to 8%, moved by up to 5%
-    and lit by up to 6% differently. It is never mirrored, as letters and faces have a side.
-    """
-    angle, scale, right, down, light = (2 * torch.rand(5, generator=generator) - 1).tolist()
-    angle, scale = math.radians(8 * angle), 1 + 0.08 * scale
-    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
-    matrix = torch.tensor([[cos, -sin, 0.1 * right], [sin, cos, 0.1 * down]])
-    opaque = bool((pixels[3] > 0.99).all())
-    grid = F.affine_grid(matrix[None], [1, *pixels.shape], align_corners=False)
-    padding = "border" if opaque else "zeros"
-    turned = F.grid_sample(pixels[None] + 1, grid, padding_mode=padding, align_corners=False)[0]
-    turned[:3] = torch.minimum(turned[:3] * (1 + 0.06 * light), turned[3:])
-    return (turned - 1).clamp(-1, 1)

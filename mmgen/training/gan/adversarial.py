@@ -1,6 +1,6 @@
 """The adversarial step: decode, augment, look through the frozen CNN, let the discriminator learn, then face it.
 
-Decoding costs several times more than drawing, so no picture is decoded whole at its full size: the whole is seen
+Decoding costs several times more than drawing, so no image is decoded whole at its full size: the whole is seen
 small, as a preview decoder draws it, and a crop of the latent is decoded for what is seen at its native size. The
 preview decoder learns from the image decoder, first on real latents and then, a few a step, on what is drawn, so that
 the generator cannot please the one without the other.
@@ -23,6 +23,7 @@ from mmgen.models.encoders import PyramidCNN
 from mmgen.training.common.augment import augment_pair
 from mmgen.training.common.optimizers import step_with_rate
 from mmgen.training.common.run import Run
+from mmgen.training.common.schedules import preview_rate
 from mmgen.training.gan.batch import Batch
 from mmgen.training.gan.losses import discriminator_loss, feature_loss, generator_loss
 
@@ -156,7 +157,7 @@ class AdversarialStep:
             chosen = latents[torch.randint(len(latents), (PREVIEW_BATCH,)).to(latents.device)]
             chosen = chosen.to(self.run.device).float()
             strength = 0.5 * torch.rand(len(chosen), 1, 1, 1, device=chosen.device)
-            rate = PREVIEW_LEARNING_RATE * min(1.0, (step + 1) / 20, (PREVIEW_STEPS - step) / 100 + 0.5)
+            rate = preview_rate(PREVIEW_LEARNING_RATE, step, PREVIEW_STEPS)
             self.teach_preview(chosen + strength * torch.randn_like(chosen), rate)
             late = torch.tensor(float(time.monotonic() > deadline), device=self.run.device)
             self.run.average(late)  # Over all processes, so that they end together.

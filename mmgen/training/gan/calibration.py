@@ -34,7 +34,7 @@ def match_latent_std(generator: Generator, ratio: float) -> Generator:
 
     What is learned by regression is a mean over all that a caption leaves open, and means lie closer together than what
     they are the means of. The discriminator mends that only in part: the default model's latents had 0.81 of the real
-    spread. Scaled to all of it, its pictures gained contrast and edges, and came nearer to the real ones by every
+    spread. Scaled to all of it, its images gained contrast and edges, and came nearer to the real ones by every
     measure of the bench. One factor for all is best: matching channels, or directions within a patch, one by one
     amplifies most what is least right.
     """

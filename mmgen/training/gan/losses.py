@@ -1,14 +1,14 @@
 """The whole loss of the GAN, and what fine-tuning adds to it.
 
-Scores have shape [N, scales]: sample i is judged with its own condition, in `real` on a real picture, in `fake` on a
-generated one and in `mismatched` on a real picture with the condition of something else.
+Scores have shape [N, scales]: sample i is judged with its own condition, in `real` on a real image, in `fake` on a
+generated one and in `mismatched` on a real image with the condition of something else.
 
     bce           the classical value function (Goodfellow et al. 2014), non-saturating for the generator
     hinge         Lim and Ye 2017, as in projected GAN
     relativistic  Jolicoeur-Martineau 2018, pairing real and generated of one condition as in R3GAN (2024), without its
                   gradient penalties, which explode over frozen features
 
-A real picture with the wrong condition counts as a fake at half weight (DF-GAN, GALIP).
+A real image with the wrong condition counts as a fake at half weight (DF-GAN, GALIP).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def prior_preservation_loss(latents: torch.Tensor, base: torch.Tensor, reach: fl
 
 
 def feature_loss(ours: list[torch.Tensor], theirs: list[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-    """Distance between the frozen CNN's maps [N, C, h, w] of generated and real pictures; scalar.
+    """Distance between the frozen CNN's maps [N, C, h, w] of generated and real images; scalar.
 
     At each place the squared distance of the two feature vectors scaled to length 1 (LPIPS, Zhang et al. 2018, without
     its learned weights), 0 to 4, the mean over places and scales; each sample with its weight [N].

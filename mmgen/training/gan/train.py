@@ -40,6 +40,7 @@ from mmgen.training.common.optimizers import (
     step_with_rate,
 )
 from mmgen.training.common.run import Run
+from mmgen.training.common.schedules import Phase
 from mmgen.training.gan.adversarial import VALUES, VIEWS, AdversarialStep
 from mmgen.training.gan.batch import Batch, MemoryIndex, make_batch, mean_token, unit
 from mmgen.training.gan.calibration import SAMPLES, latent_std_ratio, match_latent_std
@@ -140,7 +141,11 @@ def train_gan(
     run.register_for_checkpointing("ema", ema)
     run.register_for_checkpointing("image_decoder", image_decoder)
     run.resume()
-    if config.compile and run.device.type == "cuda" and not Phase.at(run, config).is_adversarial:
+
+    def phase_now() -> Phase:
+        return Phase.at(run.step, run.progress, run_config, config)
+
+    if config.compile and run.device.type == "cuda" and not phase_now().is_adversarial:
         model.compile_forward()
 
     # What is fixed: the sheet's batch, and the sample by which the latents' spread is measured.
@@ -160,7 +165,7 @@ def train_gan(
     wide_gaps = 0  # How often in a row the discriminator was seen to know trained images by heart.
     for _ in run.steps():
         # Sample, look up, gather. Nothing from here to the log may ask a GPU for a number: it would wait for it.
-        phase = Phase.at(run, config)
+        phase = phase_now()
         if phase.is_adversarial:
             run.batch_size = config.adversarial_batch_size or run_config.batch_size
             step_against.prepare(cache.latents)
@@ -180,11 +185,10 @@ def train_gan(
             loss, values = latent_l1, dict.fromkeys(VALUES, 0.0)
             active, rate = optimizers[:2], run.learning_rate(config.learning_rate) * phase.rate
         else:
-            latent_weight = config.latent_start + (config.latent_end - config.latent_start) * phase.fade
             learning = image_decoder if phase.image_decoder_learns else None
             adversarial, features, values = step_against(latents, batch, learning)
             loss = config.adversarial_weight * adversarial + config.feature_weight * features
-            loss = loss + latent_weight * latent_l1
+            loss = loss + phase.latent_weight(config) * latent_l1
             if learning is not None:
                 loss = loss + _image_decoder_anchor(run, autoencoder, learning, batch.latents)
             active, rate = optimizers[2:3], run.learning_rate(config.adversarial_learning_rate) * phase.rate
@@ -220,39 +224,6 @@ def train_gan(
     if export and run.is_main:
         export(result, learned_autoencoder())
     return result
-
-
-class Phase:
-    """Where a step stands in the schedule.
-
-    Attributes:
-        is_adversarial: whether the discriminator takes part.
-        rate: factor of the learning rates, 0 to 1.
-        fade: how far the latent loss has gone from its first weight to its last, 0 to 1.
-        image_decoder_learns: whether the image decoder does.
-    """
-
-    def __init__(self, is_adversarial: bool, rate: float, fade: float = 0.0, image_decoder_learns: bool = False):
-        self.is_adversarial, self.rate, self.fade = is_adversarial, rate, fade
-        self.image_decoder_learns = image_decoder_learns
-
-    @classmethod
-    def at(cls, run: Run, config: GANConfig) -> Phase:
-        """By steps, or by shares of the run's minutes where it has them."""
-        if run.config.minutes is None:
-            regression = run.step / config.regression_steps if config.regression_steps else 1.0
-            after = run.step - config.regression_steps
-            adversarial = after / max(1, run.config.steps - config.regression_steps)
-            fade = after / max(1, config.fade_steps)
-        else:
-            regression = run.progress / config.regression_share if config.regression_share else 1.0
-            adversarial = (run.progress - config.regression_share) / max(1e-9, 1 - config.regression_share)
-            fade = 2 * adversarial
-        if regression < 1:
-            return cls(False, min(1.0, (1 - regression) / config.regression_cooldown))
-        # The rate falls at the end of a run with a time; one by steps has `--cooldown` for that.
-        rate = 1.0 if run.config.minutes is None else min(1.0, 5 * (1 - adversarial) + 0.02)
-        return cls(True, rate, min(1.0, fade), adversarial >= 1 - config.image_decoder_share)
 
 
 def _image_decoder_anchor(

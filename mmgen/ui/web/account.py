@@ -10,7 +10,7 @@ from gradio.utils import get_space
 from huggingface_hub import HfApi, get_token
 
 from mmgen.errors import UserError
-from mmgen.hub.explain import is_network
+from mmgen.loading.explain import is_network
 from mmgen.space import on_space
 
 _SIGN_IN = "Sign in with Hugging Face to publish. What would be sent can be looked at without."

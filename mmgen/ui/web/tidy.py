@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmgen.hub.fetch import forget_fetched
+from mmgen.loading.fetch import forget_fetched
 from mmgen.ui.web.files import sweep_cache
 
 CACHE_SECONDS = 2 * 3600.0

@@ -15,8 +15,8 @@ from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
 from mmgen.errors import UserError
-from mmgen.hub.explain import explained, first_line, is_network
-from mmgen.hub.index import read_index
+from mmgen.loading.explain import explained, first_line, is_network
+from mmgen.loading.index import read_index
 from mmgen.parts import FILES, INDEX, PARTS, PICKLES
 
 _REVISION = re.compile(r"[\w][\w./-]{0,254}", re.ASCII)

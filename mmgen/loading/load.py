@@ -18,8 +18,8 @@ from transformers import BertModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mmgen.errors import UserError
-from mmgen.hub.fetch import fetch, split_name
-from mmgen.hub.index import Index, read_index
+from mmgen.loading.fetch import fetch, split_name
+from mmgen.loading.index import Index, read_index
 from mmgen.models.encoders import PyramidCNN
 from mmgen.models.memory import Memory, check_encoders
 from mmgen.parts import INDEX, PARTS, PICKLES, Part
