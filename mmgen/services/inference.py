@@ -10,7 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class GenerationResult:
     """Pictures with their seeds, sentences for the person, and the time they took.
 
     `drawn_from` has for each picture the entries of the memory that it leaned on, the most first; it is None where the
-    model has no memory.
+    model has no memory. `read_as` are the words that were read, those of the style among them.
     """
 
     order: GenerationRequest
@@ -95,6 +95,7 @@ class GenerationResult:
     notes: list[str] = field(default_factory=list)
     milliseconds: int = 0
     drawn_from: list[list[MemoryShare]] | None = None
+    read_as: str = ""
 
     def save(self, index: int, folder: Path) -> Path:
         """Write one picture as a transparent PNG that says what it was made from."""
@@ -116,6 +117,9 @@ class InferenceService:
         self.styles = list(pipe.config.styles)
         self._see = lru_cache(maxsize=256)(self._read_reference)
         self._ask = lru_cache(maxsize=64)(self._read_words)
+        self._translate = lru_cache(maxsize=256)(self._read_prompt)
+        self._key = lru_cache(maxsize=2048)(self._read_key)
+        self._small = lru_cache(maxsize=4096)(self._draw_small)
         self._shrink = lru_cache(maxsize=1024)(self._draw_thumbnail)
 
     @property
@@ -142,14 +146,15 @@ class InferenceService:
         """
         self.check(order)
         count, first = int(order.count), int(order.seed)
-        notes: list[str] = []
+        words, said = self.read(order)
+        notes: list[str] = list(said)
         seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
         with _DRAWING:
             seen = [self._see(path) for path in order.references]
             start = time.perf_counter()
             tokens, shown = self._together(seen)
-            fused = self.pipe.fuse(order.words, tokens, order.reference_weights, order.text_weight, notes)
-            query = self._query(order, notes)
+            fused = self.pipe.fuse(words, tokens, order.reference_weights, order.text_weight, notes)
+            query = self._query(order, words, notes)
             pixels, drawn_from = [], []
             for done, seed in enumerate(seeds, start=1):
                 found = query and self.pipe.retrieve(
@@ -164,7 +169,7 @@ class InferenceService:
         images = to_pil(torch.cat(pixels))
         took = round((time.perf_counter() - start) * 1000)
         leaned = drawn_from if self.has_memory else None
-        return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
+        return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned, words)
 
     def complete(
         self,
@@ -209,12 +214,38 @@ class InferenceService:
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return data_url(image, quality=80)
 
-    def _query(self, order: GenerationRequest, notes: list[str]) -> MemoryQuery | None:
+    def read(self, order: GenerationRequest) -> tuple[str, tuple[str, ...]]:
+        """The words that the model reads of an order, emoji and other languages as English ones, and what to tell."""
+        prompt, said = self._translate(order.prompt[:_MAX_PROMPT])
+        return replace(order, prompt=prompt).words, said
+
+    def _read_prompt(self, prompt: str) -> tuple[str, tuple[str, ...]]:
+        notes: list[str] = []
+        return self.pipe.read_prompt(prompt, notes), tuple(notes)
+
+    def key(self, text: str) -> torch.Tensor:
+        """What a text is looked up by, [D]; the same text is read once."""
+        return self._key(text)
+
+    def _read_key(self, text: str) -> torch.Tensor:
+        with _DRAWING:
+            return self.pipe.encode_keys([text])[0]
+
+    def small(self, prompt: str, style: str | None = ANY_STYLE) -> str:
+        """What a prompt draws from seed 0 as a small picture in a `data:` address, drawn once and then kept."""
+        return self._small(prompt, style)
+
+    def _draw_small(self, prompt: str, style: str | None) -> str:
+        (image,) = self.draw(GenerationRequest(prompt, style)).images
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return data_url(image, quality=80)
+
+    def _query(self, order: GenerationRequest, words: str, notes: list[str]) -> MemoryQuery | None:
         """What to look up for an order; the same words are read once."""
         if not (self.has_memory and order.text_weight and order.memory_weight):
             return None
         memory = self.pipe.looked_up
-        query, said = self._ask(order.words, len(memory), tuple(memory.config.styles))
+        query, said = self._ask(words, len(memory), tuple(memory.config.styles))
         notes += said
         return query
 
