@@ -350,6 +350,12 @@ class MultimodalGANPipeline(DiffusionPipeline):
         notes = list(dict.fromkeys(notes))
         return GANPipelineOutput(images, seeds * len(prompts), notes, captions, drawn_from, prompts)
 
+    def knows_word(self, word: str) -> bool:
+        """Whether the text encoder reads a lower-case word as a whole, not in pieces."""
+        if self._pieces is None:
+            self._pieces = self.tokenizer.get_vocab()
+        return word in self._pieces
+
     def read_prompt(self, prompt: str, notes: list[str] | None = None) -> str:
         """A prompt with its emoji and its words of other languages as English words; as it is without a vocabulary.
 
@@ -358,11 +364,9 @@ class MultimodalGANPipeline(DiffusionPipeline):
         """
         if self.vocabulary is None:
             return prompt
-        if self._pieces is None:
-            self._pieces = self.tokenizer.get_vocab()
         # The name of a style is English in any prompt.
         words, style = without_style(prompt, list(self.config.styles))
-        reading = self.vocabulary.read(words, self._pieces.__contains__)
+        reading = self.vocabulary.read(words, self.knows_word)
         if reading.unread and notes is not None:
             notes.append(f"Not understood, and left out: {', '.join(reading.unread)[:80]}.")
         if not reading.changed:

@@ -35,8 +35,11 @@ MAX_READ = 4000
 MAX_TERM = 12
 """Words of the longest term, or characters of one in a script without spaces."""
 
-NEAR = 0.62
+NEAR = 0.64
 """Likeness of a word's key to that of a label from which on the word is near to what the model knows."""
+
+FAR = 0.42
+"""Likeness below which even the nearest label has nothing to do with a word."""
 
 FUNCTION_WORDS = frozenset(
     "a an the of in on at with without and or for to from by is are as it its this that some one two three four five "
@@ -165,9 +168,10 @@ class Vocabulary(ModelMixin, ConfigMixin):
         self.register_buffer("packed", torch.zeros(size, dtype=torch.uint8))
         self.register_buffer("label_keys", torch.zeros(labels, key_channels, dtype=torch.int8))
         self._tables: Tables | None = None
+        self._spoken: list[tuple[str, str]] | None = None
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_tables": None}
+        return {**self.__dict__, "_tables": None, "_spoken": None}
 
     @classmethod
     @torch.no_grad()
@@ -243,24 +247,33 @@ class Vocabulary(ModelMixin, ConfigMixin):
 
     def is_known(self, word: str) -> bool:
         """Whether a caption has a lower-case word, in the singular or the plural, or in another form of a verb."""
-        words = self.tables.words
-        forms = [word, word + "s", word + "e", *(word[: -len(end)] for end in ("s", "es", "ed", "d", "ing", "ly", "y")
-                 if word.endswith(end) and len(word) > len(end) + 2)]  # fmt: skip
-        forms += [form + "e" for form in forms[3:]] + [form[:-1] for form in forms[3:] if form[-1:] == form[-2:-1]]
-        return any(form in words for form in forms)
+        endings = ("s", "es", "ed", "d", "ing", "ly", "y", "er")
+        stems = [word[: -len(end)] for end in endings if word.endswith(end) and len(word) > len(end) + 2]
+        stems += [stem + "e" for stem in stems] + [stem[:-1] for stem in stems if stem[-1:] == stem[-2:-1]]
+        return any(form in self.tables.words for form in (word, word + "s", *stems))
 
     def nearest_spelling(self, word: str) -> str | None:
-        """The known word that a lower-case one is a slip of, by one change, or two in a long word; None without."""
-        most = 1 if len(word) < 6 else 2
+        """The known word that a lower-case one is a slip of, by one change, or two in a long word; None without.
+
+        Letters that sound alike are no change.
+        """
+        most, sound = (1 if len(word) < 6 else 2), _sound(word)
         best: tuple[int, int, str] | None = None
-        for other in self.tables.words:
-            if abs(len(other) - len(word)) > most or len(other) < 3:
-                continue
-            distance = edit_distance(word, other, most)
-            found = (distance, other[0] != word[0], other)
-            if distance <= most and (best is None or found < best):
-                best = found
+        letters = set(sound)
+        for other, said in self._sounds():
+            if abs(len(said) - len(sound)) <= most and len(letters ^ set(said)) <= 2 * most:
+                distance = edit_distance(sound, said, most)
+                found = (distance, other[0] != word[0], other)
+                if distance <= most and (best is None or found < best):
+                    best = found
         return best[2] if best else None
+
+    def _sounds(self) -> list[tuple[str, str]]:
+        """The words that may be meant, each with how it sounds."""
+        if self._spoken is None:
+            words = sorted(self.tables.words | self.tables.english)
+            self._spoken = [(word, _sound(word)) for word in words if len(word) > 2 and word.isalpha()]
+        return self._spoken
 
     @torch.no_grad()
     def nearest_labels(self, keys: torch.Tensor) -> list[tuple[Label, float]]:
@@ -423,6 +436,13 @@ def edit_distance(a: str, b: str, most: int) -> int:
             return most + 1
         before, last = last, row
     return min(last[-1], most + 1)
+
+
+def _sound(word: str) -> str:
+    """A word with one letter for those that sound alike, and none twice in a row."""
+    for letters, sound in (("ph", "f"), ("ck", "k"), ("qu", "kw"), ("c", "k"), ("y", "i"), ("z", "s")):
+        word = word.replace(letters, sound)
+    return re.sub(r"(.)\1", r"\1", word)
 
 
 def _joined(words: Sequence[str]) -> str:
