@@ -33,13 +33,10 @@ def summary(service: InferenceService) -> dict[str, Any] | None:
 
 
 def listing(service: InferenceService) -> dict[str, Any]:
-    """All that the model knows: groups by name, the fullest first, and labels as (text, number of its group, tags)."""
+    """All that the model knows: groups by name, and labels as (text, number of its group, tags)."""
     vocabulary = vocabulary_of(service)
     labels = vocabulary.tables.labels if vocabulary else []
-    counts: dict[str, int] = {}
-    for label in labels:
-        counts[label.group] = counts.get(label.group, 0) + 1
-    groups = sorted(counts, key=lambda group: -counts[group])
+    groups = sorted({label.group for label in labels})
     return {
         "groups": groups,
         "labels": [[label.text, groups.index(label.group), list(label.tags)] for label in labels],

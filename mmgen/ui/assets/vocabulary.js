@@ -1,6 +1,7 @@
 // What the model knows in words: the line under the prompt, completing it, and a list to browse.
 
-const SHOWN = 8, WORDS = 4, TOGETHER = 6, REST = 600;
+const WORDS = 4, TOGETHER = 3, REST = 600;
+const shown = () => (innerWidth <= 640 ? 4 : 6);
 const LITTLE = new Set("a an the in of on at to is and or with for by from my me some".split(" "));
 const asking = () => document.querySelector("#prompt textarea, #prompt input");
 
@@ -52,7 +53,7 @@ const find = (words, single) => {
             if (tag && (single || tag.includes(" "))) found.push([2, label, tag]);
         }
     }
-    return found.sort((a, b) => a[0] - b[0] || a[1].length - b[1].length).slice(0, SHOWN);
+    return found.sort((a, b) => a[0] - b[0] || a[1].length - b[1].length).slice(0, shown());
 };
 
 const suggest = () => {
@@ -158,8 +159,8 @@ const tellFar = (value) => {
             const found = place();
             if (found) write(thing, found.index, found.index + found[0].length);
         };
-        const said = make("span", {}, make("mark", {}, word), !thing ? " is new to it" : slip ? " – did you mean " : " is new to it; it knows ");
-        if (thing) said.append(place() ? button(thing, use, {title: `Write ${thing} instead`}) : thing);
+        const said = make("span", {}, make("mark", {}, word), !thing ? " is new to it" : slip ? ": did you mean " : " is new to it; nearest: ");
+        if (thing) said.append(place() ? button(thing, use, {title: `Write ${thing} instead of ${word}`}) : thing);
         return said;
     });
     far.replaceChildren(...parts);
