@@ -136,8 +136,9 @@ class StyleSet:
             pipe = self.pipe
             notes: list[str] = []
             unknown: list[str] = []
-            fused = pipe.fuse(label, pipe.encode_references(()), (), 1.0, notes)
-            query = pipe.content_query(" ".join(label.split()), notes=unknown)
+            words = pipe.read_prompt(label, notes)
+            fused = pipe.fuse(words, pipe.encode_references(()), (), 1.0, notes)
+            query = pipe.content_query(" ".join(words.split()), notes=unknown)
             if unknown:
                 notes.append("the memory knows nothing like it. Say it in other words, or choose what is known.")
             found = self._retrieve(query, seed, truncation)

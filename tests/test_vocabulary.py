@@ -27,6 +27,7 @@ from mmgen.models.vocabulary import Vocabulary, edit_distance, pack, term, unpac
 from mmgen.pipeline import MultimodalGANPipeline
 from mmgen.services.inference import GenerationRequest, InferenceService
 from mmgen.services.vocabulary import listing, summary, thumbnails, told_of_prompt
+from mmgen.training.common.checkpoint import save_checkpoint
 
 COMMON = {"die", "un", "mit", "stern", "hut"}
 
@@ -149,6 +150,26 @@ def test_a_checkpoint_carries_it_and_one_without_is_as_before(wordy_checkpoint, 
     assert without.vocabulary is None and without("Katze").read_as == ["Katze"]
     assert (without("cat", seed=1).images[0].tobytes()) == pipe("Katze", seed=1).images[0].tobytes()
     assert summary(InferenceService(without)) is None and listing(InferenceService(without))["labels"] == []
+
+
+def test_what_is_learned_later_is_known_too(wordy_checkpoint, tmp_path):
+    pipe = MultimodalGANPipeline.from_pretrained(wordy_checkpoint)
+    save_checkpoint(tmp_path / "tuned", pipe, [["a Blobby, flat style", "Blobby"], ["a red apple"]])
+    tuned = MultimodalGANPipeline.from_pretrained(tmp_path / "tuned").vocabulary
+    assert pipe.vocabulary.far_words("blobby the cat") == ["blobby"] and tuned.far_words("blobby the cat") == []
+    assert tuned.tables.labels == pipe.vocabulary.tables.labels and tuned.config.about == "an apple artist"
+    assert pipe.vocabulary.learned(["red apple"]) is pipe.vocabulary
+
+
+def test_a_set_is_completed_by_emoji_and_other_languages(tmp_path):
+    pipe = wordy(tiny_pipeline(tmp_path, memory=True))
+    style = [Image.new("RGBA", (8, 8), colour) for colour in ("red", "green")]
+    read, direct = (
+        list(pipe.complete(style, ["a dog", "a star"], labels, seeds=3))
+        for labels in (["\U0001f431", "Katze"], ["cat face", "cat"])
+    )
+    assert [one.label for one in read] == ["\U0001f431", "Katze"]
+    assert [one.image.tobytes() for one in read] == [one.image.tobytes() for one in direct]
 
 
 @pytest.mark.parametrize("change", [lambda packed: packed.flip(0), lambda packed: packed[:40]])

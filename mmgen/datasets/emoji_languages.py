@@ -150,7 +150,7 @@ def _aligned(foreign: _Side, english: _Side, name: str) -> Terms:
 
 def _small_words(name: str) -> dict[str, str]:
     """Of a language what `_SMALL` knows."""
-    made = {}
+    made: dict[str, str] = {}
     for said, all_of_it in _SMALL.items():
         for part in all_of_it.split("|"):
             language, _, words = part.partition(":")

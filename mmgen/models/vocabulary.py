@@ -13,8 +13,8 @@ import lzma
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -215,6 +215,18 @@ class Vocabulary(ModelMixin, ConfigMixin):
             raise ValueError("vocabulary: what it is or where it comes from is no text")
         if len(self.tables.labels) != len(self.label_keys):
             raise ValueError(f"vocabulary: {len(self.label_keys)} keys for {len(self.tables.labels)} labels")
+
+    def learned(self, captions: Iterable[str]) -> Vocabulary:
+        """The same with the words of more captions, of a training since; itself where there is no new one."""
+        words = {word for caption in captions for word in term(caption).split()}
+        if words <= self.tables.words:
+            return self
+        tables = replace(self.tables, words=self.tables.words | words)
+        packed = np.frombuffer(pack(tables), dtype=np.uint8).copy()
+        made = type(self).from_config({**self.config, "size": len(packed)})
+        made.packed.copy_(torch.from_numpy(packed))
+        made.label_keys.copy_(self.label_keys)
+        return made.eval()
 
     def read(self, prompt: str, is_common: Callable[[str], bool] = lambda word: False) -> Reading:
         """Bring emoji and words of other languages into English words; English is left alone.
@@ -424,7 +436,8 @@ def edit_distance(a: str, b: str, most: int) -> int:
     """
     if abs(len(a) - len(b)) > most:
         return most + 1
-    before, last = [], list(range(len(b) + 1))
+    before: list[int] = []
+    last = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
         row = [i]
         for j, y in enumerate(b, start=1):
@@ -459,8 +472,8 @@ def _words(text: str, start: int, end: int) -> list[_Piece]:
         while stop < end and unicodedata.category(text[stop]) in ("Mn", "Mc") and not _MARKS.match(text[stop]):
             stop += 1
         before = pieces[-2] if len(pieces) > 1 else None
-        joins = before is not None and before.end == last.start and not (before.unspaced or last.unspaced)
-        if joins:  # A vowel sign stood between.
+        # A vowel sign stood between the two.
+        if before is not None and before.end == last.start and not (before.unspaced or last.unspaced):
             before.end = stop
             pieces.pop()
         else:

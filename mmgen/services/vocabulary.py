@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mmgen.errors import UserError
 from mmgen.models.memory import fingerprint
@@ -17,6 +18,10 @@ MAX_LOOKED_AT = 12
 
 MAX_THUMBNAILS = 6
 """Of one request, so that whoever draws beside is never kept waiting for long."""
+
+
+_COMPARABLE: WeakKeyDictionary[InferenceService, bool] = WeakKeyDictionary()
+"""Whether the keys of a model's labels are those of its text encoder, which takes a while to find out."""
 
 
 def vocabulary_of(service: InferenceService) -> Vocabulary | None:
@@ -77,10 +82,12 @@ def thumbnails(service: InferenceService, labels: object, style: object) -> dict
 
 def _far(service: InferenceService, vocabulary: Vocabulary, words: str) -> list[dict[str, Any]]:
     told = []
-    comparable = vocabulary.config.text_encoder_hash == fingerprint(service.pipe.text_encoder)
-    for word in vocabulary.far_words(words, service.styles)[:MAX_LOOKED_AT]:
+    unknown = vocabulary.far_words(words, service.styles)[:MAX_LOOKED_AT]
+    if unknown and service not in _COMPARABLE:
+        _COMPARABLE[service] = vocabulary.config.text_encoder_hash == fingerprint(service.pipe.text_encoder)
+    for word in unknown:
         slip = None if service.pipe.knows_word(word) else vocabulary.nearest_spelling(word)
-        near = vocabulary.nearest_labels(service.key(word)[None]) if comparable else []
+        near = vocabulary.nearest_labels(service.key(word)[None]) if _COMPARABLE[service] else []
         label, likeness = near[0] if near else (None, 0.0)
         if slip is None and likeness >= NEAR:
             continue

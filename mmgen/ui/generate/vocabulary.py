@@ -62,8 +62,10 @@ class Wording:
     def tell(self, request: gr.Request, model: object, prompt: object, style: object) -> dict[str, Any] | None:
         """What stands under the prompt; None for a model that does not say what it knows."""
         service = self._service(request, model)
-        known = service and summary(service)
-        if service is None or known is None:
+        if service is None:
+            return None
+        known = summary(service)
+        if known is None:
             return None
         return {"model": str(model), "style": str(style), "prompt": prompt, **known, **told_of_prompt(service, prompt)}
 
