@@ -152,8 +152,9 @@ class StyleSet:
             pipe = self.pipe
             notes: list[str] = []
             unknown: list[str] = []
-            content = " ".join(label.split())
-            fused = pipe.fuse(label, pipe.encode_references(shown), reference_weights, 1.0, notes, content=content)
+            words = pipe.read_prompt(label, notes)
+            content = " ".join(words.split())
+            fused = pipe.fuse(words, pipe.encode_references(shown), reference_weights, 1.0, notes, content=content)
             query = pipe.content_query(content, notes=unknown)
             if unknown:
                 notes.append("the memory knows nothing like it. Say it in other words, or choose what is known.")

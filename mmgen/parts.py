@@ -68,6 +68,7 @@ PARTS = {
         Part("captioner", "mmgen.models.decoder", "CaptionDecoder", is_optional=True, former="decoder"),
         Part("captioner_fusion", "mmgen.models.fusion", "Fusion", is_optional=True, former="decoder_fusion"),
         Part("memory", "mmgen.models.memory", "Memory", is_optional=True),
+        Part("vocabulary", "mmgen.models.vocabulary", "Vocabulary", is_optional=True, is_halved=False),
         Part("text_encoder", "transformers", "BertModel", _TRANSFORMERS),
         Part("tokenizer", "transformers", r"[A-Za-z0-9]+Tokenizer(Fast)?|TokenizersBackend", _TOKENIZER),
         # Its batch norms hold variances that float16 cannot.

@@ -37,6 +37,7 @@ from mmgen.models.memory import (
     text_keys,
     without_style,
 )
+from mmgen.models.vocabulary import Vocabulary
 from mmgen.phrases import phrases, places_of_things, subject
 
 MAX_REFERENCES = 4
@@ -86,6 +87,7 @@ class GANPipelineOutput(BaseOutput):
         notes: sentences for the person, such as that a prompt was cut.
         captions: of each picture what the captioner says of it, if it was asked for; see `describe`.
         drawn_from: of each picture the entries of the memory that it leaned on, the most first; none without a memory.
+        read_as: of each prompt the words that were read; others than were given where `vocabulary` made them English.
     """
 
     images: list[Image.Image] | torch.Tensor
@@ -93,6 +95,7 @@ class GANPipelineOutput(BaseOutput):
     notes: list[str] = field(default_factory=list)
     captions: list[list[Caption]] | None = None
     drawn_from: list[list[MemoryShare]] = field(default_factory=list)
+    read_as: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -139,9 +142,11 @@ class MultimodalGANPipeline(DiffusionPipeline):
         memory: what the generator looks up; for a generator that can an empty one by default, for others None.
         styles: names of drawing styles that the model knows as words, for the page's style picker; of a dict,
             which a published index holds, its keys.
+        vocabulary: what the model knows in words, by which emoji and other languages are read; None to read English
+            alone.
     """
 
-    _optional_components = ["captioner", "captioner_fusion", "memory"]
+    _optional_components = ["captioner", "captioner_fusion", "memory", "vocabulary"]
 
     def __init__(
         self,
@@ -156,6 +161,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         captioner_fusion: Fusion | None = None,
         memory: Memory | None = None,
         styles: list | dict = (),
+        vocabulary: Vocabulary | None = None,
     ):
         super().__init__()
         if memory is None and generator.config.memory_slots:
@@ -167,6 +173,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             )
         self.memory_on_disk = None
         self.embeddings = Embeddings()
+        self._pieces: dict[str, int] | None = None
         if memory is not None:
             memory.bind(self)
         self.register_modules(
@@ -180,6 +187,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
             captioner=captioner,
             captioner_fusion=captioner_fusion,
             memory=memory,
+            vocabulary=vocabulary,
         )
         self.register_to_config(styles=list(styles))
         for part in self.components.values():
@@ -290,6 +298,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         memory_dropped: Sequence[int] = (),
         memory_pinned: Sequence[int] = (),
         generator: torch.Generator | None = None,
+        translate: bool = True,
         **others,
     ) -> GANPipelineOutput:
         """Draw.
@@ -309,6 +318,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
             memory_weight: 0 to 2; of what the model looks up in its memory.
             memory_dropped, memory_pinned: numbers of entries that are never looked up, and that always are.
             generator: as other pipelines of diffusers take it; the seed that it was given is that of the pictures.
+            translate: whether to bring emoji and words of other languages into English ones, where the model has a
+                vocabulary.
             others: what those pipelines take beside; refused in a sentence where it would mean something else here.
 
         Raises:
@@ -339,6 +350,7 @@ class MultimodalGANPipeline(DiffusionPipeline):
         references = [open_image(one) for one in references]
         seed, num_images = int(seed), int(num_images)
         notes: list[str] = []
+        prompts = [self.read_prompt(words, notes) for words in prompts] if translate else prompts
         tokens, shown = self.see_references(references)
         seeds = [(seed + i) % (MAX_SEED + 1) for i in range(num_images)]
         drawn, drawn_from = [], []
@@ -355,7 +367,31 @@ class MultimodalGANPipeline(DiffusionPipeline):
         pixels = torch.cat(drawn)
         images = to_pil(pixels) if output_type == "pil" else pixels
         captions = self.describe(to_pil(pixels)) if describe else None
-        return GANPipelineOutput(images, seeds * len(prompts), list(dict.fromkeys(notes)), captions, drawn_from)
+        notes = list(dict.fromkeys(notes))
+        return GANPipelineOutput(images, seeds * len(prompts), notes, captions, drawn_from, prompts)
+
+    def knows_word(self, word: str) -> bool:
+        """Whether the text encoder reads a lower-case word as a whole, not in pieces."""
+        if self._pieces is None:
+            self._pieces = self.tokenizer.get_vocab()
+        return word in self._pieces
+
+    def read_prompt(self, prompt: str, notes: list[str] | None = None) -> str:
+        """A prompt with its emoji and its words of other languages as English words; as it is without a vocabulary.
+
+        Args:
+            notes: a list that is given a sentence where a part could not be read.
+        """
+        if self.vocabulary is None:
+            return prompt
+        # The name of a style is English in any prompt.
+        words, style = without_style(prompt, list(self.config.styles))
+        reading = self.vocabulary.read(words, self.knows_word)
+        if reading.unread and notes is not None:
+            notes.append(f"Not understood, and left out: {', '.join(reading.unread)[:80]}.")
+        if not reading.changed:
+            return prompt
+        return f"{reading.text}, {style} style" if style else reading.text
 
     def complete(
         self,

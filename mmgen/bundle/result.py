@@ -132,6 +132,7 @@ def unbundle(
             captioner=before.captioner,
             captioner_fusion=reading,
             memory=memory,
+            vocabulary=before.vocabulary,
             styles=facts["styles"],
         )
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,12 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--memory", type=Path, help="draw from this memory, made by `mmgen memory build`, instead of the checkpoint's"
     )
+    parser.add_argument(
+        "--no-translation",
+        dest="translate",
+        action="store_false",
+        help="take the prompt letter by letter, without reading emoji and other languages as English words",
+    )
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.set_defaults(run=run)
 
@@ -73,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         memory_weight=arguments.memory_weight,
         memory_dropped=arguments.drop,
         memory_pinned=arguments.pin,
+        translate=arguments.translate,
     )
     drawn = zip(result.images, result.seeds, result.drawn_from, strict=True)
     for number, (image, seed, shares) in enumerate(drawn, start=1):
@@ -87,6 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
         for share in shares:
             style = f", {share.style} style" if share.style else ""
             print(f"  drawn from entry {share.entry}: {share.label}{style}, {share.share:.0%}")
+    if result.read_as != [prompt]:
+        print(f"Read as: {result.read_as[0]}")
     for note in result.notes:
         print(f"Note: {note}")
 

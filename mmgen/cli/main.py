@@ -21,11 +21,12 @@ from mmgen.cli import (
     publish,
     sheet,
     train,
+    vocabulary,
 )
 from mmgen.errors import UserError
 
 COMMANDS = (
-    *(generate, complete, describe, data, encoders, train, finetune, memory),
+    *(generate, complete, describe, data, encoders, train, finetune, memory, vocabulary),
     *(sheet, evaluate, evaluate_captioner, bundle, publish, deploy),
 )
 

@@ -96,6 +96,16 @@ def read(archive: Path, member: str) -> bytes:
         return _content(tar, tar.getmember(f"package/{member}"))
 
 
+def read_all(archive: Path, ending: str) -> dict[str, bytes]:
+    """Path in `package/` -> bytes of every plain file whose path ends so, in one pass over the archive."""
+    with tarfile.open(archive) as tar:
+        return {
+            member.name.partition("/")[2]: _content(tar, member)
+            for member in tar
+            if member.isfile() and member.name.endswith(ending)
+        }
+
+
 def read_folder(archive: Path, folder: str) -> dict[str, bytes]:
     """Name -> bytes of every plain file directly in `package/<folder>/`."""
     prefix = f"package/{folder}/"

@@ -68,6 +68,7 @@ def card(checkpoint: Path, name: str, image_size: int, styles: list[str], captio
     else:
         sections += [_parts(checkpoint), _data(training, base), _training(checkpoint, training)]
     sections.append(_memory(origins, str(metadata["license"])))
+    sections.append(_vocabulary(checkpoint))
     sections.append(_evaluation(read_description(checkpoint / EVALUATION)))
     return with_metadata(metadata, "\n\n".join(filter(None, [brought, *sections])))
 
@@ -212,6 +213,20 @@ def _memory(origins: list[tuple[dict[str, str], int]], licence: str) -> str:
         f"## What it remembers\n\nThe memory holds {total:,} pictures as quantised latents, and a drawing may copy "
         f"parts of them; `drawn_from` names those that a drawing leaned on, with source, licence and author. {why}"
         f"\n\n{table}"
+    )
+
+
+def _vocabulary(checkpoint: Path) -> str:
+    """Where the words come from by which prompts are read."""
+    file = checkpoint / "vocabulary" / "config.json"
+    sources = json.loads(file.read_text(encoding="utf-8")).get("sources", []) if file.is_file() else []
+    if not sources:
+        return ""
+    names = ("source", "licence", "author")
+    rows = [f"| {' | '.join(_plain(str(one.get(name) or 'not given')) for name in names)} |" for one in sources]
+    table = "\n".join(["| source | licence | author |", "|---|---|---|", *rows])
+    return (
+        f"## What it reads\n\nEmoji and words of other languages are read as English words, by names from:\n\n{table}"
     )
 
 

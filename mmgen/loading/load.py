@@ -188,6 +188,8 @@ def _check_fit(parts: dict) -> None:
             raise ValueError(f"{giver} gives {given} channels and {taker} takes {taken}")
     if parts.get("memory") is not None:
         _check_memory(parts["memory"], parts)
+    if parts.get("vocabulary") is not None:
+        parts["vocabulary"].check()
 
 
 def _check_memory(memory: Memory, parts: dict) -> None:

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ class GenerationResult:
     """Pictures with their seeds, sentences for the person, and the time they took.
 
     `drawn_from` has for each picture the entries of the memory that it leaned on, the most first; it is None where the
-    model has no memory.
+    model has no memory. `read_as` are the words that were read, those of the style among them.
     """
 
     order: GenerationRequest
@@ -99,6 +99,7 @@ class GenerationResult:
     notes: list[str] = field(default_factory=list)
     milliseconds: int = 0
     drawn_from: list[list[MemoryShare]] | None = None
+    read_as: str = ""
 
     def save(self, index: int, folder: Path) -> Path:
         """Write one picture as a transparent PNG that says what it was made from."""
@@ -120,6 +121,9 @@ class InferenceService:
         self.styles = list(pipe.config.styles)
         self.reader = ImageReader(pipe.image_size)
         self._seen: OrderedDict[_File, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self._translate = lru_cache(maxsize=256)(self._read_prompt)
+        self._key = lru_cache(maxsize=2048)(self._read_key)
+        self._small = lru_cache(maxsize=4096)(self._draw_small)
         self._shrink = lru_cache(maxsize=1024)(self._draw_thumbnail)
 
     @property
@@ -146,18 +150,17 @@ class InferenceService:
         """
         self.check(order)
         count, first = int(order.count), int(order.seed)
-        notes: list[str] = []
+        words, said = self.read(order)
+        notes: list[str] = list(said)
         seeds = [(first + i) % (MAX_SEED + 1) for i in range(count)]
         unseen = self._read_references(order.references)
         with _DRAWING:
             seen = [self._see(key, pixels) for key, pixels in unseen]
             start = time.perf_counter()
             tokens, shown = self._together(seen)
-            content = self.pipe.content_of(order.words) if order.text_weight and order.memory_weight else ""
-            fused = self.pipe.fuse(
-                order.words, tokens, order.reference_weights, order.text_weight, notes, content=content
-            )
-            query = self.pipe.memory_query(order.words, notes) if content else None
+            content = self.pipe.content_of(words) if order.text_weight and order.memory_weight else ""
+            fused = self.pipe.fuse(words, tokens, order.reference_weights, order.text_weight, notes, content=content)
+            query = self.pipe.memory_query(words, notes) if content else None
             pixels, drawn_from = [], []
             for done, seed in enumerate(seeds, start=1):
                 found = query and self.pipe.retrieve(
@@ -172,7 +175,7 @@ class InferenceService:
         images = to_pil(torch.cat(pixels))
         took = round((time.perf_counter() - start) * 1000)
         leaned = drawn_from if self.has_memory else None
-        return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned)
+        return GenerationResult(order, images, seeds, list(dict.fromkeys(notes)), took, leaned, words)
 
     def complete(
         self,
@@ -226,6 +229,32 @@ class InferenceService:
         with _DRAWING, autocast(self.pipe.device):
             pixels = self.pipe.autoencoder.decode(latent).float().clamp(-1, 1)
         (image,) = to_pil(pixels)
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        return data_url(image, quality=80)
+
+    def read(self, order: GenerationRequest) -> tuple[str, tuple[str, ...]]:
+        """The words that the model reads of an order, emoji and other languages as English ones, and what to tell."""
+        prompt, said = self._translate(order.prompt[:_MAX_PROMPT])
+        return replace(order, prompt=prompt).words, said
+
+    def _read_prompt(self, prompt: str) -> tuple[str, tuple[str, ...]]:
+        notes: list[str] = []
+        return self.pipe.read_prompt(prompt, notes), tuple(notes)
+
+    def key(self, text: str) -> torch.Tensor:
+        """What a text is looked up by, [D]; the same text is read once."""
+        return self._key(text)
+
+    def _read_key(self, text: str) -> torch.Tensor:
+        with _DRAWING:
+            return self.pipe.encode_keys([text])[0]
+
+    def small(self, prompt: str, style: str | None = ANY_STYLE) -> str:
+        """What a prompt draws from seed 0 as a small picture in a `data:` address, drawn once and then kept."""
+        return self._small(prompt, style)
+
+    def _draw_small(self, prompt: str, style: str | None) -> str:
+        (image,) = self.draw(GenerationRequest(prompt, style)).images
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         return data_url(image, quality=80)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,8 @@ def save_checkpoint(
         log: the training's log.csv, if there is one there, written as training.csv.
     """
     parts = dict(pipe.components)
+    if parts["vocabulary"] is not None:
+        parts["vocabulary"] = parts["vocabulary"].learned(itertools.chain.from_iterable(captions))
     halved = [name for name, part in PARTS.items() if part.weights and part.is_halved and parts[name] is not None]
     for name in halved:
         parts[name] = copy.deepcopy(parts[name]).cpu()

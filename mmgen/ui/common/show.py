@@ -13,7 +13,7 @@ def canvas(drawing: GenerationResult | None = None) -> str:
     if drawing is None:
         return '<div class="canvas"></div>'
     image = drawing.images[0]
-    words = escape(drawing.order.words[:200] or "drawn from noise alone", quote=True)
+    words = escape((drawing.read_as or drawing.order.words)[:200] or "drawn from noise alone", quote=True)
     return (
         f'<div class="canvas"><img src="{data_url(image)}" alt="{words}" width="{image.width}" '
         f'height="{image.height}" decoding="sync"></div>'

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 _ASSETS = Path(__file__).parent.parent / "assets"
-_STYLES = ("page.css", "train.css", "complete.css", "publish.css")
+_STYLES = ("page.css", "train.css", "complete.css", "publish.css", "vocabulary.css")
 CSS = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in _STYLES)
 
 # The first click into the prompt selects the example there, so that typing replaces it.
@@ -37,6 +37,13 @@ DOWNLOAD_JS = """
 THUMBNAILS_JS = """
 (packet) => {
     if (packet) document.dispatchEvent(new CustomEvent("mmgen-thumbnails", {detail: packet}));
+}
+"""
+
+# The line under the prompt keeps what the model knows, and the small pictures of it.
+KNOWN_JS = """
+(packet) => {
+    if (packet) document.dispatchEvent(new CustomEvent("mmgen-known", {detail: packet}));
 }
 """
 

@@ -51,9 +51,10 @@ def build(context: Context) -> None:
             memory_pinned: numbers of entries of the memory that always are, at most as many as one look-up finds.
 
         Returns:
-            The pictures as transparent PNG files, and their seeds, notes, time and device. Of a model with a memory
-            also `drawn_from`, for each picture the entries that it leaned on with their sources, the most first; the
-            `attributions` that the pictures need where they are published; and the three memory arguments.
+            The pictures as transparent PNG files, and their seeds, notes, time and device, and as `read_as` the words
+            that were read: emoji and other languages as English, where the model has a vocabulary. Of a model with a
+            memory also `drawn_from`, for each picture the entries that it leaned on with their sources, the most first;
+            the `attributions` that the pictures need where they are published; and the three memory arguments.
         """
         asked = (prompt, style, references, reference_weights, text_weight, seed, truncation, count)
         return _answer(models, request, model, *asked, memory_weight, memory_dropped, memory_pinned)
@@ -88,8 +89,8 @@ def build(context: Context) -> None:
             memory_pinned: numbers of entries of the memory that always are, at most as many as one look-up finds.
 
         Returns:
-            The picture as a transparent PNG file, and its seed, notes, time and device, and what /generate tells of
-            the memory.
+            The picture as a transparent PNG file, and its seed, notes, time and device, `read_as`, and what /generate
+            tells of the memory.
         """
         asked = (prompt, style, references, reference_weights, text_weight, seed, truncation, 1)
         files, facts = _answer(models, request, model, *asked, memory_weight, memory_dropped, memory_pinned)
@@ -138,6 +139,7 @@ def _facts(drawing: GenerationResult, service: InferenceService) -> dict[str, An
         "notes": drawing.notes,
         "milliseconds": drawing.milliseconds,
         "device": service.device,
+        "read_as": drawing.read_as,
     }
     if drawing.drawn_from is not None:
         facts |= {

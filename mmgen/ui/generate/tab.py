@@ -22,6 +22,7 @@ from mmgen.ui.generate.controls import Controls
 from mmgen.ui.generate.describe import Describing
 from mmgen.ui.generate.drawn_from import DrawnFrom, list_data
 from mmgen.ui.generate.examples import EXAMPLES, Example
+from mmgen.ui.generate.vocabulary import Wording
 from mmgen.ui.web.files import save_all
 from mmgen.ui.web.owner import owner_of
 
@@ -37,6 +38,8 @@ def build(context: Context) -> None:
     with gr.Row(elem_id="ask"):
         controls.add_prompt()
         draw_set = gr.Button("Generate", variant="primary", scale=0, min_width=140, elem_id="generate")
+    wording = Wording(context, controls)
+    wording.add()
     controls.add_styles()
     with gr.Row(elem_id="desk"):
         with gr.Column(scale=6, min_width=320, elem_id="easel"):
@@ -85,6 +88,7 @@ def build(context: Context) -> None:
     describing.connect(describe, canvas, status)
     describing.connect_gallery(gallery, status)
     drawn_from.connect()
+    wording.connect()
     gallery.select(_seed_of, inputs=seeds, outputs=controls.seed, **_INSTANT)
     context.demo.load(
         _opened(context),
