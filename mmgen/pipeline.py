@@ -846,7 +846,8 @@ class MultimodalGANPipeline(DiffusionPipeline):
             ("The seed", seed, 0, MAX_SEED),
         ):
             if not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value <= high:
-                raise UserError(f"{name} is {shown(value)}; give a number from {low} to {high}.")
+                said = repr(value[:40]) if isinstance(value, str) else shown(value)
+                raise UserError(f"{name} is {said}; give a number from {low} to {high}.")
         if int(seed) != seed or int(num_images) != num_images:
             raise UserError("The seed and the number of images must be whole numbers.")
         if output_type not in ("pil", "pt"):

@@ -106,9 +106,11 @@ def test_five_hundred_pictures_work(pipe):
 def test_words_that_nothing_is_like_are_told(pipe, monkeypatch):
     nearest = pipe.memory.nearest
     monkeypatch.setattr(pipe.memory, "nearest", lambda keys: nearest(keys) * 0.4)
+    pipe.embeddings.clear()  # Of the memory as it was.
     drawn = list(pipe.complete(pictures(6), CAPTIONS, ["red apple", "blue cat"]))
     assert any(note.startswith("No caption names anything") for note in drawn[0].notes)
     assert len(drawn[1].notes) == 1 and drawn[1].notes[0].startswith('"blue cat": the memory knows nothing like')
+    pipe.embeddings.clear()
 
 
 def test_pictures_without_transparency_are_told_and_cut_out(pipe):
