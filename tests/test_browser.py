@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mmgen.ui.generate.examples import EXAMPLES, smiling_sun
 
-WAIT = 15_000
+WAIT = 60_000  # A busy machine draws a page late.
 CUT_OFF = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
 """What gradio says of a stream that a reload of the page has cut off."""
 

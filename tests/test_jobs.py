@@ -348,7 +348,7 @@ def test_a_job_that_cannot_be_is_refused_in_a_sentence(jobs, draft, base, tmp_pa
         (FinetuneSettings(minutes=float("nan")), "how long"),
         (FinetuneSettings(steps=0), "at least 1"),
         (FinetuneSettings(prior=1.0), "0 to 0.9"),
-        (FinetuneSettings(seed=-1), "0 or more"),
+        (FinetuneSettings(seed=-1), "Give 0 to"),
     ):
         with pytest.raises(UserError, match=words):
             jobs.start(draft, base, "x", settings)

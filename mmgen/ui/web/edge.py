@@ -52,7 +52,10 @@ class Studio(gr.Blocks):
         return await super().call_function(block_fn, processed_input, *args, **kwargs)
 
     async def process_api(self, *args, **kwargs):
-        """All of that."""
+        """All of that. What an event tells beside its values is an object; the text of a changed field is dropped."""
+        event = kwargs.get("event_data")
+        if event is not None and not isinstance(event._data, dict):
+            event._data = None
         try:
             return await super().process_api(*args, **kwargs)
         except StopAsyncIteration:

@@ -154,7 +154,6 @@ def _is_event(body: dict[str, Any]) -> bool:
         (session is None or (isinstance(session, str) and bool(_SESSION.fullmatch(session))))
         and (number is None or (isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 10_000))
         and isinstance(data, list)
-        and (body.get("event_data") is None or isinstance(body["event_data"], dict))
     )
 
 
