@@ -16,6 +16,7 @@ from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from mmgen.services.inference import png_name
 from mmgen.ui.generate.examples import EXAMPLES, smiling_sun
 
 WAIT = 60_000  # A busy machine draws a page late.
@@ -134,7 +135,7 @@ def test_generate_fills_the_gallery(open_page):
     expect(seed_field(page)).to_have_value("3")
     with page.expect_download() as got:
         page.locator("#gallery").get_by_label("Download").first.click()
-    assert got.value.suggested_filename == "mmgen-a-beautiful-sunset-on-the-beach-seed3.png"
+    assert got.value.suggested_filename == png_name(EXAMPLES[0].prompt, 3)
     with Image.open(got.value.path()) as image:
         assert image.mode == "RGBA" and image.text["seed"] == "3"
 
@@ -171,7 +172,7 @@ def test_new_seed_and_download(open_page):
     expect(page.locator("#status")).to_contain_text(f"seed {seed}", timeout=WAIT)
     with page.expect_download() as got:
         page.get_by_role("button", name="Download PNG").click()
-    assert got.value.suggested_filename == f"mmgen-a-beautiful-sunset-on-the-beach-seed{seed}.png"
+    assert got.value.suggested_filename == png_name(EXAMPLES[0].prompt, seed)
     assert (pixels(Path(got.value.path()).read_bytes()) == shown(page)).all()
 
 

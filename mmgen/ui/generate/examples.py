@@ -44,8 +44,8 @@ def smiling_sun(size: int = 256) -> Image.Image:
 
 
 EXAMPLES = (
-    Example("Sunset scene", "A beautiful sunset on the beach"),
     Example("Character", "a woman firefighter with dark skin, noto style"),
     Example("Game item", "crossed swords, fluent 3d style"),
     Example("Sticker like a reference", "a cat face", smiling_sun),
+    Example("Sunset scene", "A beautiful sunset on the beach"),
 )
