@@ -293,15 +293,10 @@ def _cells(scene: Scene, rng: random.Random) -> list[Cell]:
         return [_shrunk((0.02 + 0.327 * n, 0.25, 0.327 * (n + 1), 0.75), rng) for n in range(3)]
     if kind == "count":
         return [_shrunk(cell, rng, 0.93) for cell in _several(scene.count, rng)]
-    if kind == "size":
+    if kind in ("size", "hidden"):
         large, small = (0.03, 0.14, 0.66, 0.86), (0.7, 0.36, 0.96, 0.86)
-        cells = [large, small]
-        if rng.random() < 0.5:
-            cells = [(1 - right, top, 1 - left, bottom) for left, top, right, bottom in cells]
-        return cells
-    if kind == "hidden":
         behind, front = (0.05, 0.14, 0.57, 0.8), (0.33, 0.28, 0.95, 0.92)
-        cells = [behind, front]
+        cells = [large, small] if kind == "size" else [behind, front]
         if rng.random() < 0.5:
             cells = [(1 - right, top, 1 - left, bottom) for left, top, right, bottom in cells]
         return cells

@@ -39,6 +39,7 @@ ANY_STYLE = "Any"
 MAX_COUNT = 16
 MAX_WEIGHT = 2.0
 _MAX_PROMPT = 20_000  # Characters; far more than the text encoder reads.
+_GONE = "A reference is no longer on the server. Remove it and add it again."
 _MAX_SEEN = 256  # References of which is kept what the model sees in them.
 _THUMBNAIL = 96  # Pixels; shown at half of that, for screens with two a point.
 _DRAWING = threading.Lock()  # Drawings never compete for the processor.
@@ -349,7 +350,7 @@ def kept_reference(path: str) -> str:
         UserError: its file was cleared away.
     """
     if not Path(path).is_file():
-        raise UserError("A reference is no longer on the server. Remove it and add it again.")
+        raise UserError(_GONE)
     return path
 
 
@@ -357,7 +358,7 @@ def _file_of(path: str) -> _File:
     try:
         said = os.stat(path)
     except OSError as error:
-        raise UserError("A reference is no longer on the server. Remove it and add it again.") from error
+        raise UserError(_GONE) from error
     return path, said.st_mtime_ns, said.st_size
 
 

@@ -62,13 +62,19 @@ class Publisher:
         Raises:
             UserError: as for `look`; it is being published already; nobody is signed in; or the Hub refuses.
         """
-        if not isinstance(private, bool):
-            raise UserError("Say whether it is private by true or false.")
+        private = checked_private(private)
         name = _text(name)
         folder = self.models.own_folder(owner, model)
         sentence = f"{name} is being published already. Wait until that has ended."
         with self._busy.doing(owner, name, sentence=sentence):
             return publish(folder, name, private=private, on_progress=on_progress, token=token)
+
+
+def checked_private(private: object) -> bool:
+    """Whether it is private; a `UserError` for anything but True or False."""
+    if not isinstance(private, bool):
+        raise UserError("Say whether it is private by true or false.")
+    return private
 
 
 def _text(name: object) -> str:

@@ -23,6 +23,7 @@ from mmgen.io import replacing
 from mmgen.services.background import KeyedMutex
 from mmgen.services.completed_set import CompletedSet
 from mmgen.services.drawn_set import Drawing, DrawnSet, drawn_by
+from mmgen.services.publishing import checked_private
 from mmgen.services.set_drawing import SetService
 
 SIZES = (16, 20, 32, 40, 48, 64, 72, 96, 128, 160, 512)
@@ -122,8 +123,7 @@ class SetParcels:
         Raises:
             UserError: as for `look`; it is being published already; nobody is signed in; or the Hub refuses.
         """
-        if not isinstance(private, bool):
-            raise UserError("Say whether it is private by true or false.")
+        private = checked_private(private)
         sentence = f"{_line(name)} is being published already. Wait until that has ended."
         with self._busy.doing(owner, _line(name), sentence=sentence):
             return self._publish(owner, draft_id, name, request, tell, private=private, token=token)

@@ -21,7 +21,7 @@ from mmgen.ui.publish import tab as publish
 from mmgen.ui.train import api as train_api
 from mmgen.ui.train import complete_api
 from mmgen.ui.train import tab as train
-from mmgen.ui.web.edge import Studio
+from mmgen.ui.web.edge import GuardedBlocks
 from mmgen.ui.web.fair_queue import FairQueue
 from mmgen.ui.web.gate import Gate
 from mmgen.ui.web.same_origin import SameOrigin
@@ -40,7 +40,7 @@ def build_page(pipe: MultimodalGANPipeline, load: Callable[[], MultimodalGANPipe
     Args:
         load: as `mmgen.services.models.Models` takes it.
     """
-    with Studio(title="mmgen", analytics_enabled=False, delete_cache=(60, 3600)) as demo:
+    with GuardedBlocks(title="mmgen", analytics_enabled=False, delete_cache=(60, 3600)) as demo:
         context = Context(demo, Models(pipe, load))
         gr.HTML(_TITLE, elem_id="title")
         with gr.Tabs(elem_id="tabs") as context.tabs:

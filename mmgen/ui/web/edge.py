@@ -32,7 +32,7 @@ _CODE = str(Path(mmgen.__file__).resolve().parent)
 _PLAIN = (str, int, float, bool, dict, list)
 
 
-class Studio(gr.Blocks):
+class GuardedBlocks(gr.Blocks):
     """The page, with that edge."""
 
     async def preprocess_data(self, *args, **kwargs):
